@@ -1,0 +1,1 @@
+//! Builds the parts, names and owns the tasks, orders the shutdown.

@@ -1,0 +1,1 @@
+//! Who may decide: the memory of a sole router.

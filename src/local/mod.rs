@@ -1,0 +1,1 @@
+//! A throw-away cluster from the PostgreSQL of this system.

@@ -1,0 +1,1 @@
+//! Probes on a schedule, and the actions of a failover.

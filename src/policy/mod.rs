@@ -1,0 +1,13 @@
+//! What to do about a statement, a lagging replica, a dead primary: functions and machines from
+//! values to values. No clock, no socket, no lock.
+
+#![deny(clippy::wildcard_enum_match_arm)]
+
+mod route;
+mod rules;
+
+pub use route::{Considered, Decision, Intent, Need, Refused, Route, Why};
+pub use rules::{
+    ConfirmBy, FailoverMode, FailoverRules, HealthRules, LagRules, LostBytes, ReadTargets,
+    RouteRules, Rules, WhenAllLag,
+};

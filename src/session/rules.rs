@@ -1,0 +1,56 @@
+//! What an operator may tune of a session. Built by `config`.
+
+use std::time::Duration;
+
+use crate::cluster::ByteCount;
+
+/// The limits of one client session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// How connections to the servers are shared.
+    pub pool_mode: PoolMode,
+    /// How long a login may take, from the first byte to `ReadyForQuery`.
+    pub login_timeout: Duration,
+    /// How long a statement waits for a primary before it is refused.
+    pub hold_clients: Duration,
+    /// How many bytes of a client's unfinished or waiting work are kept in memory. What is larger
+    /// is streamed to the primary without being read ahead.
+    pub gather_max: ByteCount,
+    /// A client silent for this long outside a transaction is closed; zero means never.
+    pub idle_timeout: Duration,
+    /// A client silent for this long inside a transaction is closed; zero means never.
+    pub idle_in_transaction_timeout: Duration,
+    /// A unit of work that runs for longer than this is cancelled; zero means never.
+    pub query_timeout: Duration,
+    /// How many prepared statements a client may hold.
+    pub prepared_statements_max: usize,
+    /// How many bytes of statement text the prepared statements of a client may hold.
+    pub prepared_bytes_max: ByteCount,
+}
+
+/// How connections to the servers are shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PoolMode {
+    /// By transaction; a session is pinned while it holds state that cannot be carried over.
+    Auto,
+    /// By transaction; what would pin is refused.
+    Transaction,
+    /// One primary connection for the life of the session.
+    Session,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            pool_mode: PoolMode::Auto,
+            login_timeout: Duration::from_secs(15),
+            hold_clients: Duration::from_secs(10),
+            gather_max: ByteCount(1 << 20),
+            idle_timeout: Duration::ZERO,
+            idle_in_transaction_timeout: Duration::ZERO,
+            query_timeout: Duration::ZERO,
+            prepared_statements_max: 10_000,
+            prepared_bytes_max: ByteCount(16 << 20),
+        }
+    }
+}
