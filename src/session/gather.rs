@@ -9,12 +9,12 @@ use super::local;
 use super::machine::{Held, State};
 use super::pins::{Pin, Pins};
 use super::unit::{Expected, Step, Traits, Unit};
-use super::{Output, Refusal, Session, Transaction, World, reply};
+use super::{Note, Output, Refusal, Session, Transaction, World, reply};
 use crate::policy::{self, Decision, Intent, Standing, Why};
 use crate::statement::{Effect, Facts, Kind, Verb};
 use crate::wire::backend;
 use crate::wire::frame::{Cut, Frame, Head};
-use crate::wire::frontend::{self, What};
+use crate::wire::frontend::{Bind, BindHead, Close, Describe, Execute, Parse, Query, What};
 use crate::wire::sqlstate::SqlState;
 
 /// What to do after a message was taken in.
@@ -70,16 +70,18 @@ impl Session {
         frame: &Frame,
         out: &mut Vec<Output>,
     ) -> State {
-        let Ok(query) = frontend::query(frame.body()) else {
+        let Ok(query) = Query::parse(frame.body()) else {
             return self.refuse_and_close(&malformed("Query"), held, out);
         };
         let facts = world.facts.facts(query.text, self.reading);
         if let Some(answer) = self.answer_here(world, query.text, &facts) {
+            local::note(out);
             out.push(Output::ToClient(local::simple_reply(&answer)));
             reply::ready(out, self.transaction);
             return self.rest(world, held, out);
         }
         if let Some(refusal) = self.refusal_in_lost_transaction() {
+            self.note_lost_transaction_told();
             return self.refuse_unit(world, &refusal, true, held, out);
         }
         self.fold(world, &mut unit, &facts);
@@ -129,7 +131,7 @@ impl Session {
 
     /// A Query behind extended messages without a Sync, or a FunctionCall: as it is.
     fn take_whole(&mut self, world: &World<'_>, unit: &mut Unit, frame: &Frame) {
-        match frontend::query(frame.body()) {
+        match Query::parse(frame.body()) {
             Ok(query) if frame.tag == b'Q' => {
                 let facts = world.facts.facts(query.text, self.reading);
                 self.fold(world, unit, &facts);
@@ -149,7 +151,7 @@ impl Session {
         unit: &mut Unit,
         frame: &Frame,
     ) -> Result<(), Refusal> {
-        let Ok(parse) = frontend::parse(frame.body()) else {
+        let Ok(parse) = Parse::parse(frame.body()) else {
             return Err(malformed("Parse"));
         };
         let facts = world.facts.facts(parse.text, self.reading);
@@ -161,7 +163,7 @@ impl Session {
         let name = frame.bytes.slice_ref(parse.name);
         if !name.is_empty() && self.names.get(&name).is_some() {
             unit.push(Step::Fail(Refusal::BadCommand {
-                sqlstate: SqlState::DUPLICATE_PSTATEMENT,
+                sqlstate: SqlState::DUPLICATE_PREPARED_STATEMENT,
                 message: format!(
                     "prepared statement \"{}\" already exists",
                     String::from_utf8_lossy(&name)
@@ -192,14 +194,14 @@ impl Session {
         unit: &mut Unit,
         frame: &Frame,
     ) -> Result<(), Refusal> {
-        let Ok(bind) = frontend::bind(frame.body()) else {
+        let Ok(bind) = Bind::parse(frame.body()) else {
             return Err(malformed("Bind"));
         };
         let Some(statement) = self.names.get(bind.statement).map(Arc::clone) else {
             return self.take_unknown(unit, frame, Expected::Bind);
         };
         if self.is_ours(world, &statement.facts) {
-            let portal = local::Portal::new(&statement, bind.rest);
+            let portal = local::Portal::new(statement, bind.result_formats());
             self.names.insert_portal(bind.portal, portal);
             unit.push(Step::Local(reply::message(backend::bind_complete)));
             return Ok(());
@@ -215,7 +217,6 @@ impl Session {
             unnamed: bind.statement.is_empty(),
             portal: frame.bytes.slice_ref(bind.portal),
             rest: frame.bytes.slice_ref(bind.rest),
-            unseen: 0,
             statement,
         });
         Ok(())
@@ -227,7 +228,7 @@ impl Session {
         unit: &mut Unit,
         frame: &Frame,
     ) -> Result<(), Refusal> {
-        let Ok(describe) = frontend::describe(frame.body()) else {
+        let Ok(describe) = Describe::parse(frame.body()) else {
             return Err(malformed("Describe"));
         };
         if describe.what == What::Portal {
@@ -242,7 +243,7 @@ impl Session {
             return self.take_unknown(unit, frame, Expected::DescribeStatement);
         };
         if self.is_ours(world, &statement.facts) {
-            let portal = local::Portal::new(&statement, &[]);
+            let portal = local::Portal::new(statement, Vec::new());
             let mut description = bytes::BytesMut::new();
             backend::parameter_description(&mut description, &[]);
             description.extend_from_slice(&self.describe_here(world, &portal));
@@ -264,7 +265,7 @@ impl Session {
         unit: &mut Unit,
         frame: &Frame,
     ) -> Result<(), Refusal> {
-        let Ok(execute) = frontend::execute(frame.body()) else {
+        let Ok(execute) = Execute::parse(frame.body()) else {
             return Err(malformed("Execute"));
         };
         let Some(portal) = self.names.portal(execute.portal) else {
@@ -281,7 +282,7 @@ impl Session {
     }
 
     fn take_close(&mut self, unit: &mut Unit, frame: &Frame) -> Result<(), Refusal> {
-        let Ok(close) = frontend::close(frame.body()) else {
+        let Ok(close) = Close::parse(frame.body()) else {
             return Err(malformed("Close"));
         };
         let ours = match close.what {
@@ -334,8 +335,7 @@ impl Session {
         let bytes = head.bytes.clone();
         let expect = match head.tag {
             b'Q' => {
-                let text = bytes.slice(frontend::HEADER_BYTES.min(bytes.len())..);
-                self.fold(world, unit, &world.facts.facts(&text, self.reading));
+                self.fold(world, unit, &world.facts.facts(head.prefix(), self.reading));
                 unit.traits.set(Traits::COMPLETE);
                 Expected::Ready
             }
@@ -343,23 +343,24 @@ impl Session {
                 unit.leaves.insert(Pin::PreparedStatement);
                 Expected::ParseRaw
             }
-            b'B' => match frontend::bind(head.body()) {
-                Ok(bind) => match self.names.get(bind.statement).map(Arc::clone) {
+            b'B' => {
+                let Ok(bind) = BindHead::parse(head.prefix()) else {
+                    return Err(malformed("Bind"));
+                };
+                match self.names.get(bind.statement).map(Arc::clone) {
                     Some(statement) => {
                         self.fold(world, unit, &statement.facts);
-                        unit.push(Step::Bind {
+                        unit.push(Step::BindHead {
                             unnamed: bind.statement.is_empty(),
                             portal: bytes.slice_ref(bind.portal),
-                            rest: bytes.slice_ref(bind.rest),
-                            unseen: head.unseen(),
+                            head: head.clone(),
                             statement,
                         });
                         return Ok(Next::Dispatch);
                     }
                     None => Expected::Bind,
-                },
-                Err(_) => return Err(malformed("Bind")),
-            },
+                }
+            }
             b'F' => {
                 unit.traits.set(Traits::COMPLETE);
                 Expected::Ready
@@ -390,32 +391,36 @@ impl Session {
     }
 
     /// Folds what a text needs and leaves into a unit.
-    fn fold(&self, world: &World<'_>, unit: &mut Unit, facts: &Arc<Facts>) {
-        let standing = Standing {
-            pinned: self.pin(),
-            in_transaction: matches!(self.transaction, Transaction::Open { .. }),
+    ///
+    /// The session's own transaction and pins are left out: a unit that is bound to a connection
+    /// is not routed, and whether it may write has to be known all the same.
+    fn fold(&self, world: &World<'_>, unit: &mut Unit, facts: &Facts) {
+        let transaction = match unit.begun {
+            Some(modes) => policy::Transaction::Begun(modes),
+            None => policy::Transaction::None,
         };
+        let standing = Standing { transaction, ..Standing::FRESH };
         let decision = policy::classify(facts, &standing, world.catalog, world.route);
-        if decision.intent == Intent::Write && may_write(decision.why) {
+        if decision.intent == Intent::Write {
             unit.traits.set(Traits::MAY_WRITE);
         }
-        if decision.why == Why::Ddl {
-            unit.traits.set(Traits::CHANGES_SCHEMA);
-        }
-        unit.fold(decision);
-        unit.leaves.extend(Pins::left_by(facts.session_effects()));
         for statement in &facts.statements {
             unit.traits.set(traits_of(&statement.kind));
+            if let Kind::Transaction(verb) = &statement.kind {
+                unit.note_verb(verb);
+            }
             for effect in &statement.effects {
                 match effect {
-                    Effect::DiscardAll => unit
-                        .traits
-                        .set(Traits::DISCARDS_ALL | Traits::DEALLOCATES_ALL),
+                    Effect::DiscardAll => {
+                        unit.traits.set(Traits::DISCARDS_ALL | Traits::DEALLOCATES_ALL);
+                    }
                     Effect::Deallocate { name: None } => unit.traits.set(Traits::DEALLOCATES_ALL),
                     _ => {}
                 }
             }
         }
+        unit.fold(decision);
+        unit.leaves.extend(Pins::left_by(facts.session_effects()));
     }
 
     /// Sends a unit where it has to go.
@@ -431,6 +436,9 @@ impl Session {
         }
         match held {
             Some(held) => {
+                let why = self.why_bound().unwrap_or(Why::SameTransaction);
+                out.push(Output::Note(Note::Routed { server: held.server, why }));
+                self.last_route = Some((held.server, why));
                 if let Some(refusal) = self.refusal_on_replica(world, &unit, &held) {
                     unit.steps.insert(0, Step::Fail(refusal));
                     unit.leaves.clear();
@@ -473,6 +481,7 @@ impl Session {
                 | Step::Raw { .. }
                 | Step::Parse { .. }
                 | Step::Bind { .. }
+                | Step::BindHead { .. }
                 | Step::Describe { .. } => {}
             }
         }
@@ -482,8 +491,19 @@ impl Session {
         }
     }
 
+    /// Why the session's next unit goes to the connection that it holds.
+    pub(super) fn why_bound(&self) -> Option<Why> {
+        match self.transaction {
+            Transaction::Open { .. } if self.transaction_wrote => Some(Why::InWriteTransaction),
+            Transaction::Open { .. } => Some(Why::SameTransaction),
+            Transaction::None | Transaction::Lost { .. } => {
+                self.pin().map(|_code| Why::SessionPinned)
+            }
+        }
+    }
+
     /// The error for anything but the end of a transaction whose connection is gone.
-    fn refusal_in_lost_transaction(&mut self) -> Option<Refusal> {
+    fn refusal_in_lost_transaction(&self) -> Option<Refusal> {
         match self.transaction {
             Transaction::Lost { told: false } => Some(Refusal::TransactionLost),
             Transaction::Lost { told: true } => Some(Refusal::InLostTransaction),
@@ -519,22 +539,6 @@ impl Session {
     }
 }
 
-/// Whether a decision for the primary was made because the statement may change something.
-const fn may_write(why: Why) -> bool {
-    !matches!(
-        why,
-        Why::ExplicitTransaction
-            | Why::SessionFence
-            | Why::HintPrimary
-            | Why::StrongConsistency
-            | Why::PolicyPrimary
-            | Why::NoReplica
-            | Why::AllLagging
-            | Why::Serializable
-            | Why::OpenPipeline
-    )
-}
-
 const fn traits_of(kind: &Kind) -> u8 {
     match kind {
         Kind::Transaction(Verb::Commit(_) | Verb::PrepareTransaction | Verb::FinishPrepared) => {
@@ -551,9 +555,4 @@ fn too_large(unit: &Unit, world: &World<'_>) -> bool {
 
 fn malformed(message: &str) -> Refusal {
     Refusal::Protocol(format!("invalid {message} message"))
-}
-
-/// Keeps a part of a frame without copying it.
-pub(super) fn part(bytes: &Bytes, part: &[u8]) -> Bytes {
-    bytes.slice_ref(part)
 }

@@ -5,10 +5,7 @@
 //! internal error, which ends it as well and is counted.
 
 use std::mem;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use bytes::Bytes;
 
 use super::names::Names;
 use super::pins::Pins;
@@ -21,8 +18,7 @@ use super::{Condition, Input, Note, Output, Refusal, World, reply};
 use crate::cluster::{Epoch, ServerId};
 use crate::policy::{Need, Route, Why};
 use crate::statement::Reading;
-use crate::wire::backend::{self, TransactionStatus};
-use crate::wire::fields::ErrorView;
+use crate::wire::backend::ParameterStatus;
 use crate::wire::frame::{Cut, Frame};
 
 /// One client's conversation after its login.
@@ -37,6 +33,7 @@ pub struct Session {
     pub(super) freshness: Freshness,
     /// Whether each route is told in a NOTICE.
     pub(super) explain: bool,
+    settings: TextSettings,
     /// How texts of this session are read.
     pub(super) reading: Reading,
     /// Where the last unit ran, and why.
@@ -79,9 +76,41 @@ pub(super) enum State {
     Closed,
 }
 
+/// The two reported settings that decide how a server reads a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TextSettings {
+    standard_conforming_strings: String,
+    client_encoding: String,
+}
+
+impl Default for TextSettings {
+    fn default() -> Self {
+        Self {
+            standard_conforming_strings: "on".to_owned(),
+            client_encoding: "UTF8".to_owned(),
+        }
+    }
+}
+
+impl TextSettings {
+    /// Notes a reported setting, if it is one of the two.
+    pub fn note(&mut self, name: &[u8], value: &[u8]) {
+        let value = || String::from_utf8_lossy(value).into_owned();
+        match name {
+            b"standard_conforming_strings" => self.standard_conforming_strings = value(),
+            b"client_encoding" => self.client_encoding = value(),
+            _ => {}
+        }
+    }
+
+    fn reading(&self) -> Reading {
+        Reading::of_settings(&self.standard_conforming_strings, &self.client_encoding)
+    }
+}
+
 impl Session {
     /// A session that has just logged in. `turn` spreads sessions over equal replicas.
-    pub fn new(turn: u64, reading: Reading) -> Self {
+    pub fn new(turn: u64, settings: TextSettings) -> Self {
         Self {
             state: State::Resting(None),
             names: Names::default(),
@@ -90,7 +119,8 @@ impl Session {
             pins: Pins::default(),
             freshness: Freshness { need: Need::Bounded, epoch: Epoch::default() },
             explain: false,
-            reading,
+            reading: settings.reading(),
+            settings,
             last_route: None,
             turn,
             drain: false,
@@ -230,10 +260,7 @@ impl Session {
                 out.push(Output::ToClient(frame.bytes));
                 stay(held)
             }
-            Cut::Message(frame) if frame.tag == b'E' && is_fatal(&frame) => {
-                let state = stay(held);
-                self.server_lost(world, state, out)
-            }
+            // Anything else is the last word of a server that hangs up.
             Cut::Message(_) | Cut::Run(_) | Cut::Head(_) | Cut::Rest { .. } => {
                 let state = stay(held);
                 self.server_lost(world, state, out)
@@ -246,8 +273,9 @@ impl Session {
         if frame.tag != b'S' {
             return;
         }
-        if let Ok(setting) = backend::parameter_status(frame.body()) {
-            self.reading = self.reading.with_setting(setting.name, setting.value);
+        if let Ok(setting) = ParameterStatus::parse(frame.body()) {
+            self.settings.note(setting.name, setting.value);
+            self.reading = self.settings.reading();
         }
     }
 
@@ -368,8 +396,16 @@ impl Session {
         self.freshness = Freshness { need: Need::SampleAfter(now), epoch };
     }
 
+    /// The server whose connection the session holds, when it holds one.
+    pub(super) fn bound_to(&self) -> Option<ServerId> {
+        self.last_route.map(|(server, _)| server).filter(|_| self.why_bound().is_some())
+    }
+
     /// What a server must have replayed for the next read of this session.
     pub(super) fn need(&mut self, world: &World<'_>) -> Need {
+        if !world.route.read_your_writes {
+            return Need::Bounded;
+        }
         let known = self.freshness.need;
         if known != Need::Bounded && self.freshness.epoch != world.snapshot.epoch {
             // A position of another epoch may lie on a history that is gone: ask anew.
@@ -422,23 +458,4 @@ impl State {
 /// Gives a connection back.
 pub(super) fn release(held: Held, condition: Condition, out: &mut Vec<Output>) {
     out.push(Output::Release { condition, side: held.side });
-}
-
-/// Whether an error means that the server is about to hang up.
-pub(super) fn is_fatal(frame: &Frame) -> bool {
-    let view = ErrorView::new(frame.body());
-    matches!(view.severity(), Some(b"FATAL" | b"PANIC"))
-}
-
-/// The status in a `ReadyForQuery`.
-pub(super) fn status_of(frame: &Frame) -> Option<TransactionStatus> {
-    backend::ready_for_query(frame.body()).ok()
-}
-
-/// An empty answer, for what has none.
-pub(super) const NOTHING: Bytes = Bytes::new();
-
-/// Shares a value that is already shared.
-pub(super) fn share<T>(value: &Arc<T>) -> Arc<T> {
-    Arc::clone(value)
 }

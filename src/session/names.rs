@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::local::Portal;
 use super::prepared::Prepared;
 use super::{Refusal, Rules};
 
@@ -13,6 +14,8 @@ use super::{Refusal, Rules};
 pub(super) struct Names {
     statements: BTreeMap<Bytes, Arc<Prepared>>,
     bytes: u64,
+    /// The portals of statements that we answer ourselves. They live until the next Sync.
+    portals: BTreeMap<Bytes, Portal>,
 }
 
 impl Names {
@@ -51,6 +54,26 @@ impl Names {
         if let Some(statement) = self.statements.remove(name) {
             self.bytes = self.bytes.saturating_sub(weight(&statement));
         }
+    }
+
+    /// The portal of ours with this name.
+    pub(super) fn portal(&self, name: &[u8]) -> Option<Portal> {
+        self.portals.get(name).cloned()
+    }
+
+    /// Makes a portal of ours.
+    pub(super) fn insert_portal(&mut self, name: &[u8], portal: Portal) {
+        self.portals.insert(Bytes::copy_from_slice(name), portal);
+    }
+
+    /// Forgets a portal of ours; tells whether there was one.
+    pub(super) fn remove_portal(&mut self, name: &[u8]) -> bool {
+        !self.portals.is_empty() && self.portals.remove(name).is_some()
+    }
+
+    /// Forgets all portals of ours.
+    pub(super) fn forget_portals(&mut self) {
+        self.portals.clear();
     }
 
     /// Forgets all statements.

@@ -28,8 +28,14 @@ pub struct Prepared {
 pub struct StatementId(u64);
 
 impl StatementId {
-    /// Writes the name that this statement has on the servers, without its closing NUL.
-    pub fn write_name(self, out: &mut BytesMut) {
+    /// The name that this statement has on the servers.
+    pub fn server_name(self) -> Bytes {
+        let mut name = BytesMut::with_capacity(SERVER_NAME_PREFIX.len() + 20);
+        self.write_name(&mut name);
+        name.freeze()
+    }
+
+    fn write_name(self, out: &mut BytesMut) {
         out.put_slice(SERVER_NAME_PREFIX);
         let mut digits = [0_u8; 20];
         let mut rest = self.0;

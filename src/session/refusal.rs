@@ -116,10 +116,10 @@ impl Refusal {
         let (message, detail, hint) = self.texts();
         ErrorFields {
             severity: if self.ends_session() { Severity::Fatal } else { Severity::Error },
-            sqlstate: self.sqlstate().0.to_owned(),
-            message,
-            detail,
-            hint,
+            sqlstate: self.sqlstate(),
+            message: message.into(),
+            detail: detail.map(Into::into),
+            hint: hint.map(Into::into),
         }
     }
 

@@ -31,12 +31,6 @@ pub(super) fn encode_refusal(refusal: &Refusal) -> Bytes {
 
 /// A NOTICE of ours as a message.
 pub(super) fn notice(text: String) -> Bytes {
-    let fields = ErrorFields {
-        severity: Severity::Notice,
-        sqlstate: SqlState::SUCCESSFUL_COMPLETION.0.to_owned(),
-        message: text,
-        detail: None,
-        hint: None,
-    };
+    let fields = ErrorFields::new(Severity::Notice, SqlState::SUCCESSFUL_COMPLETION, text);
     message(|to| backend::notice(to, &fields))
 }

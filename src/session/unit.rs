@@ -11,7 +11,9 @@ use bytes::Bytes;
 use super::Refusal;
 use super::pins::Pins;
 use super::prepared::Prepared;
+use crate::wire::frame::Head;
 use crate::policy::{Decision, Intent, Why};
+use crate::statement::{Access, Modes, Verb};
 
 /// One message of a client, as far as it is understood before its server is known.
 #[derive(Debug)]
@@ -38,10 +40,19 @@ pub(super) enum Step {
         unnamed: bool,
         /// The portal's name.
         portal: Bytes,
-        /// What follows the names in the frame, or its beginning.
+        /// What follows the names in the frame.
         rest: Bytes,
-        /// How many more bytes of the frame will follow as they come.
-        unseen: u32,
+    },
+    /// The beginning of a Bind that is too large to hold.
+    BindHead {
+        /// Of which statement.
+        statement: Arc<Prepared>,
+        /// Whether the client bound its unnamed statement.
+        unnamed: bool,
+        /// The portal's name.
+        portal: Bytes,
+        /// The frame's beginning.
+        head: Head,
     },
     /// What parameters and columns a statement has.
     Describe {
@@ -100,8 +111,14 @@ pub(super) struct Unit {
     /// What it leaves on its connection.
     pub(super) leaves: Pins,
     pub(super) traits: Traits,
+    /// The modes of a transaction that the unit has begun and not ended, as far as it was gathered.
+    pub(super) begun: Option<Modes>,
     /// How many bytes the steps hold.
     pub(super) bytes: usize,
+    /// Whether its last frame continues in pieces that are not here.
+    pub(super) unseen: bool,
+    /// Whether a server answered one of its messages with an error.
+    pub(super) failed: bool,
     /// How often it was tried on a server.
     pub(super) attempts: u8,
     /// The text that a replica's refusal is learned for, when the unit is one statement.
@@ -134,6 +151,10 @@ impl Traits {
         self.0 & bit != 0
     }
 
+    pub(super) const fn unset(&mut self, bit: u8) {
+        self.0 &= !bit;
+    }
+
     pub(super) const fn set(&mut self, bit: u8) {
         self.0 |= bit;
     }
@@ -146,12 +167,15 @@ impl Unit {
             Step::Raw { bytes, .. } | Step::Local(bytes) | Step::More(bytes) => bytes.len(),
             Step::Parse { statement, .. } => statement.text.len(),
             Step::Bind { rest, .. } => rest.len(),
+            Step::BindHead { head, .. } => head.bytes.len(),
             Step::Describe { .. } | Step::Fail(_) | Step::Flush | Step::Sync => 0,
         };
         let needs = match &step {
-            Step::Raw { .. } | Step::Parse { .. } | Step::Bind { .. } | Step::Describe { .. } => {
-                Traits::NEEDS_SERVER
-            }
+            Step::Raw { .. }
+            | Step::Parse { .. }
+            | Step::Bind { .. }
+            | Step::BindHead { .. }
+            | Step::Describe { .. } => Traits::NEEDS_SERVER,
             Step::Local(_) | Step::Fail(_) | Step::More(_) | Step::Flush => 0,
             Step::Sync => Traits::COMPLETE,
         };
@@ -179,6 +203,30 @@ impl Unit {
 }
 
 impl Unit {
+    /// Follows the transactions that the unit begins and ends by itself. One that is not READ ONLY
+    /// goes to the primary even if nothing was done in it yet.
+    pub(super) fn note_verb(&mut self, verb: &Verb) {
+        match verb {
+            Verb::Begin(modes) => {
+                self.begun = Some(*modes);
+                let read_only = modes.access == Some(Access::ReadOnly);
+                let (intent, why) = match read_only {
+                    true => (Intent::Read, Why::ReadOnlyTransaction),
+                    false => (Intent::Write, Why::ExplicitTransaction),
+                };
+                self.fold(Decision { intent, why, detail: None });
+            }
+            Verb::Commit(_) | Verb::Rollback(_) | Verb::PrepareTransaction => self.begun = None,
+            Verb::SetTransaction(_)
+            | Verb::SetSnapshot
+            | Verb::SetConstraints
+            | Verb::Savepoint(_)
+            | Verb::Release(_)
+            | Verb::RollbackTo(_)
+            | Verb::FinishPrepared => {}
+        }
+    }
+
     /// Makes the unit go to the primary, whatever it needs itself.
     pub(super) fn demand_primary(&mut self, why: Why) {
         let detail = self.decision.take().and_then(|decision| decision.detail);

@@ -12,7 +12,7 @@ use super::prepared::ServerSide;
 use super::unit::{Traits, Unit};
 use super::{Output, Refusal, Session, World, reply};
 use crate::cluster::ServerId;
-use crate::policy::{self, Choice, Intent, Route, Why};
+use crate::policy::{self, Balance, Choice, Intent, Route, Why};
 
 /// A unit without a server.
 #[derive(Debug)]
@@ -57,7 +57,8 @@ impl Session {
             Intent::Write => policy::Need::Bounded,
         };
         self.turn = self.turn.wrapping_add(1);
-        match policy::choose(&decision, need, world.snapshot, world.route, self.turn, world.load) {
+        let balance = Balance { pick: self.turn, load: world.load };
+        match policy::choose(&decision, need, world.snapshot, world.route, balance) {
             Choice::Go(route) => {
                 out.push(Output::Lease(route.clone()));
                 waiting.asked = Some(route);
