@@ -18,18 +18,24 @@ mod gate;
 mod identity;
 mod lease;
 mod login;
+mod lookup;
 mod observer;
 mod pool;
 mod queue;
 mod rules;
 mod scram;
 mod upstreams;
+mod verifiers;
+
+#[cfg(test)]
+mod tests;
 
 pub use cancel::cancel;
 pub use connection::{CancelKey, Connection};
 pub use error::{AuthMethod, ConnectError, Fault, Full, GetError, ServerError};
 pub use identity::{Login, Secret};
 pub use lease::Lease;
+pub use lookup::{LookupError, LookupRules, VerifierSource};
 pub use observer::PoolObserver;
 pub use pool::{PoolHandle, PoolStatus};
 pub use rules::Rules;
