@@ -209,6 +209,9 @@ pub struct Full {
     pub user: String,
     /// How many connections the pool may have.
     pub size: usize,
+    /// How many of them are open; the others are being opened. When none is, it is rather the
+    /// server that is slow than the pool that is small.
+    pub open: usize,
     /// How many clients wait for one, without the one that is told.
     pub waiting: usize,
     /// How long the one that is told waited.
@@ -221,9 +224,9 @@ impl fmt::Display for Full {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "all {} connections to server {} for user \"{}\" and database \"{}\" are in use, \
-             {} clients wait (setting {})",
-            self.size, self.server, self.user, self.database, self.waiting, self.setting
+            "no free connection to server {} for user \"{}\" and database \"{}\": {} of {} are \
+             open and in use, {} clients wait (setting {})",
+            self.server, self.user, self.database, self.open, self.size, self.waiting, self.setting
         )
     }
 }

@@ -50,6 +50,13 @@ impl<S: Default + Send + 'static> Lease<S> {
         drop(object);
     }
 
+    /// Whether the connection would still be lent: its epoch has not ended for its server, and the
+    /// server was not retired. A session that keeps a lease between its transactions asks this
+    /// before the next one.
+    pub fn is_current(&self) -> bool {
+        self.shared.is_current(self)
+    }
+
     /// Closes the connection at once; its place in the pool is free.
     pub fn discard(self) {
         drop(self);

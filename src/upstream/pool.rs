@@ -103,7 +103,8 @@ impl<S: Default + Send + 'static> PoolHandle<S> {
         let pool = &*self.0;
         // Each turn closes one connection that was good for another time; there are no more of
         // them than the pool can hold, and the next one is new.
-        for _ in 0..=pool.inner.load().limit {
+        let limit = pool.inner.load().limit;
+        for _ in 0..=limit {
             if let Some(epoch) = epoch {
                 pool.shared.admit(pool.server, epoch)?;
             }
@@ -215,20 +216,21 @@ impl<S: Default + Send + 'static> Pool<S> {
             result => return result.map_err(|error| self.explain(error)),
         }
         let Some(place) = self.queue.enter(now, queue_max) else {
-            let full = self.full(inner.limit, Duration::ZERO, "pool.queue_max");
+            let full = self.full(&inner, Duration::ZERO, "pool.queue_max");
             return Err(GetError::QueueFull(full));
         };
         timeouts.wait = Some(wait.min(left));
-        let result = timeout(left, inner.pool.timeout_get(&timeouts)).await;
+        let all = left.saturating_add(TIMER_SLACK);
+        let result = timeout(all, inner.pool.timeout_get(&timeouts)).await;
         drop(place);
         let waited = clock::now().saturating_duration_since(now);
         self.shared.observer.waited(self.server, waited);
         match result {
             Ok(Err(PoolError::Timeout(TimeoutType::Wait))) => Err(GetError::WaitTimedOut(
-                self.full(inner.limit, waited, "pool.size"),
+                self.full(&inner, waited, "pool.size"),
             )),
             Ok(result) => result.map_err(|error| self.explain(error)),
-            // The wait ends by itself in that time: what took longer was connecting.
+            // The wait ended by itself before that: what took longer was connecting.
             Err(_elapsed) => Err(self.explain(PoolError::Timeout(TimeoutType::Create))),
         }
     }
@@ -246,12 +248,13 @@ impl<S: Default + Send + 'static> Pool<S> {
         GetError::Connect(error)
     }
 
-    fn full(&self, size: usize, waited: Duration, setting: &'static str) -> Box<Full> {
+    fn full(&self, slots: &Slots<S>, waited: Duration, setting: &'static str) -> Box<Full> {
         Box::new(Full {
             server: self.server,
             database: self.login.database.clone(),
             user: self.login.user.clone(),
-            size,
+            size: slots.limit,
+            open: slots.pool.status().size,
             waiting: self.queue.len(),
             waited,
             setting,
@@ -342,3 +345,6 @@ impl<S> Opener<S> {
         Arc::clone(&last)
     }
 }
+
+/// Timers count in milliseconds: two that should end together may end in any order.
+const TIMER_SLACK: Duration = Duration::from_millis(5);

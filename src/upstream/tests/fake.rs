@@ -74,6 +74,12 @@ impl Fake {
         self.accepted.load(Ordering::SeqCst)
     }
 
+    /// Ends, and returns when nobody listens any more.
+    pub(super) async fn stop(mut self) {
+        self.task.abort();
+        assert!((&mut self.task).await.unwrap_err().is_cancelled());
+    }
+
     /// Waits until the other side has closed so many connections.
     pub(super) async fn wait_for_closed(&self, count: usize) {
         let wait = async {

@@ -144,11 +144,7 @@ async fn a_server_that_asks_for_what_we_have_not_is_told_apart() {
 async fn nobody_at_the_address_is_refused() {
     let fake = Fake::start(Script::Say(Vec::new())).await;
     let address: Address = fake.address.clone();
-    drop(fake);
-    // The listener goes with its task, a moment after it was aborted.
-    for _ in 0..1000 {
-        tokio::task::yield_now().await;
-    }
+    fake.stop().await;
     let error = log_in(&address, &login(Secret::None), LONG)
         .await
         .unwrap_err();

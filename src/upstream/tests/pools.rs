@@ -139,7 +139,8 @@ async fn a_full_pool_says_so_and_not_that_the_server_is_down() {
     let GetError::WaitTimedOut(full) = error else {
         panic!("{error:?}");
     };
-    assert_eq!((full.size, full.waiting, full.setting), (1, 0, "pool.size"));
+    assert_eq!((full.size, full.open, full.waiting), (1, 1, 0));
+    assert_eq!(full.setting, "pool.size");
     assert!(full.waited >= Duration::from_millis(20));
     held.release();
     setup.read().await.release();
@@ -206,6 +207,7 @@ async fn a_fence_closes_old_connections_and_refuses_old_routes() {
             fenced: Epoch(2)
         }
     );
+    assert!(!lent.is_current());
     lent.release();
     setup.fake.wait_for_closed(2).await;
     let lease = setup.write(2).await.unwrap();
@@ -353,4 +355,52 @@ async fn a_failed_connection_leaves_the_pool_as_it_was() {
         assert_eq!(error, GetError::Connect(ConnectError::Reset));
     }
     assert_eq!(upstreams.status()[0].size, 0);
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_is_told_apart_from_a_full_pool() {
+    let fake = Fake::start(Script::Say(Vec::new())).await;
+    let rules = small(1, Duration::from_secs(60), 5);
+    let upstreams: Upstreams<()> = Upstreams::new(vec![fake.address.clone()], rules, Arc::new(()));
+    let pool = upstreams.pool(SERVER, &login(Secret::None)).unwrap();
+    let deadline = clock::now() + Duration::from_millis(60);
+    let (first, second) = tokio::join!(pool.get(None, deadline), pool.get(None, deadline));
+    let timed_out = GetError::Connect(ConnectError::TimedOut);
+    assert_eq!(first.unwrap_err(), timed_out);
+    match second.unwrap_err() {
+        GetError::WaitTimedOut(full) => assert_eq!(full.open, 0),
+        error => assert_eq!(error, timed_out),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_more_connections_are_lent_than_the_pool_has() {
+    let setup = Arc::new(setup("off", small(4, Duration::from_secs(10), 100)).await);
+    let lent = Arc::new(AtomicUsize::new(0));
+    let mut clients = Vec::new();
+    for client in 0..32_u64 {
+        let (setup, lent) = (Arc::clone(&setup), Arc::clone(&lent));
+        clients.push(tokio::spawn(async move {
+            for round in 0..50 {
+                let lease = setup.read().await;
+                assert!(lent.fetch_add(1, Ordering::SeqCst) < 4, "more than four");
+                tokio::task::yield_now().await;
+                lent.fetch_sub(1, Ordering::SeqCst);
+                match (client + round) % 17 {
+                    0 => lease.discard(),
+                    1 => setup.upstreams.retire(SERVER),
+                    2 => setup.upstreams.reap(),
+                    _ => lease.release(),
+                }
+            }
+        }));
+    }
+    for client in clients {
+        client.await.unwrap();
+    }
+    let status = &setup.upstreams.status()[0];
+    assert_eq!((status.in_use, status.waiting), (0, 0), "{status:?}");
+    let counts = &setup.counts;
+    let open = counts.opened.load(Ordering::SeqCst) - counts.closed.load(Ordering::SeqCst);
+    assert_eq!(open, status.size, "{status:?}");
 }
