@@ -2,17 +2,15 @@
 //!
 //! A machine without a socket: a request goes in, a reply comes out. A server that skips the proof
 //! of its own identity in the middle of SCRAM is refused.
-//!
-//! Source: PostgreSQL 17, protocol-message-formats.html, "AuthenticationOk" and its siblings.
 
 use bytes::BytesMut;
 use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
-use postgres_protocol::message::frontend;
 
-use super::scram::{Expected, ScramByKeys};
 use super::{AuthMethod, ConnectError, Login, Secret};
 use crate::clock;
+use crate::wire::backend::{Authentication as Request, Mechanisms};
+use crate::wire::frontend;
+use crate::wire::scram::{ClientExchange, ClientKey, MECHANISM, ScramError, ServerKey};
 
 /// One authentication, from the server's first request to its `AuthenticationOk`.
 pub(super) struct Authentication<'a> {
@@ -26,14 +24,10 @@ enum Step {
     Start,
     /// A password, plain or hashed, was sent.
     PasswordSent,
-    /// SCRAM by password: the first message was sent.
-    PasswordFirst(Box<ScramSha256>),
-    /// SCRAM by password: the proof was sent.
-    PasswordProof(Box<ScramSha256>),
-    /// SCRAM by keys: the first message was sent.
-    KeysFirst(ScramByKeys),
-    /// SCRAM by keys: the proof was sent.
-    KeysProof(Expected),
+    /// The first message of SCRAM was sent.
+    ScramFirst(ClientExchange),
+    /// The proof was sent.
+    ScramProof(ClientExchange),
     /// The server has proven itself; only `AuthenticationOk` may follow.
     ServerProven,
 }
@@ -59,103 +53,71 @@ impl<'a> Authentication<'a> {
 
     /// Handles the body of one authentication request.
     pub(super) fn handle(&mut self, body: &[u8]) -> Result<Next, ConnectError> {
-        let Some((code, data)) = body.split_first_chunk::<4>() else {
-            return Err(ConnectError::Protocol("short authentication request"));
-        };
-        let code = u32::from_be_bytes(*code);
-        match (code, std::mem::replace(&mut self.step, Step::PasswordSent)) {
-            (OK, Step::Start | Step::PasswordSent | Step::ServerProven) => Ok(Next::Done),
-            (OK, _) => Err(ConnectError::ServerNotProven),
-            (CLEARTEXT, Step::Start) => self.cleartext(),
-            (MD5, Step::Start) => self.md5(data),
-            (SASL, Step::Start) => self.scram_first(data),
-            (SASL_CONTINUE, step) => self.scram_proof(step, data),
-            (SASL_FINAL, step) => self.scram_check(step, data),
-            (CLEARTEXT | MD5 | SASL, _) => {
-                Err(ConnectError::Protocol("a second authentication method"))
+        let request = Request::parse(body)
+            .map_err(|_malformed| ConnectError::Protocol("malformed authentication request"))?;
+        let step = std::mem::replace(&mut self.step, Step::PasswordSent);
+        match (request, step) {
+            (Request::Ok, Step::Start | Step::PasswordSent | Step::ServerProven) => Ok(Next::Done),
+            (Request::Ok, _) => Err(ConnectError::ServerNotProven),
+            (Request::Cleartext, Step::Start) => self.cleartext(),
+            (Request::Md5(salt), Step::Start) => self.md5(salt),
+            (Request::Sasl(mechanisms), Step::Start) => self.scram_first(mechanisms),
+            (Request::SaslContinue(challenge), Step::ScramFirst(exchange)) => {
+                let (exchange, proof) = exchange.proof(challenge).map_err(explain)?;
+                self.step = Step::ScramProof(exchange);
+                Ok(reply(|out| frontend::sasl_response(out, &proof)))
             }
-            (other, _) => Err(self.unsupported(AuthMethod::Other(other))),
+            (Request::SaslFinal(last), Step::ScramProof(exchange)) => {
+                // The keys that it gives are those that the login has, or a password's.
+                let _known = exchange.finish(last).map_err(explain)?;
+                self.step = Step::ServerProven;
+                Ok(Next::Wait)
+            }
+            (Request::Other(code), _) => Err(self.unsupported(AuthMethod::Other(code))),
+            _ => Err(ConnectError::Protocol("authentication out of order")),
         }
     }
 
     fn cleartext(&self) -> Result<Next, ConnectError> {
         match &self.login.secret {
-            Secret::Password(password) => password_message(password.as_bytes()),
+            Secret::Password(password) => {
+                Ok(reply(|out| frontend::password(out, password.as_bytes())))
+            }
             _ => Err(self.unsupported(AuthMethod::Cleartext)),
         }
     }
 
-    fn md5(&self, salt: &[u8]) -> Result<Next, ConnectError> {
+    fn md5(&self, salt: [u8; 4]) -> Result<Next, ConnectError> {
         let Secret::Password(password) = &self.login.secret else {
             return Err(self.unsupported(AuthMethod::Md5));
         };
-        let Ok(salt) = <[u8; 4]>::try_from(salt) else {
-            return Err(ConnectError::Protocol("md5 salt of a wrong length"));
-        };
         let hash = md5_hash(self.login.user.as_bytes(), password.as_bytes(), salt);
-        password_message(hash.as_bytes())
+        Ok(reply(|out| frontend::password(out, hash.as_bytes())))
     }
 
-    fn scram_first(&mut self, mechanisms: &[u8]) -> Result<Next, ConnectError> {
-        let known = mechanisms
-            .split(|byte| *byte == 0)
-            .any(|name| name == SCRAM_SHA_256.as_bytes());
-        if !known {
+    fn scram_first(&mut self, mechanisms: Mechanisms<'_>) -> Result<Next, ConnectError> {
+        if !mechanisms.has(MECHANISM) {
             return Err(self.unsupported(AuthMethod::OtherSasl));
         }
-        let (first, step) = match &self.login.secret {
-            Secret::Password(password) => {
-                let scram = ScramSha256::new(password.as_bytes(), ChannelBinding::unsupported());
-                (
-                    scram.message().to_vec(),
-                    Step::PasswordFirst(Box::new(scram)),
-                )
-            }
-            Secret::ScramKeys { .. } => {
-                let random = clock::random()?;
-                let scram = ScramByKeys::new(random);
-                (scram.first().into_bytes(), Step::KeysFirst(scram))
-            }
+        let nonce = clock::random()?;
+        let exchange = match &self.login.secret {
+            Secret::Password(password) => ClientExchange::with_password(password.as_bytes(), nonce),
+            Secret::ScramKeys {
+                client_key,
+                server_key,
+            } => ClientExchange::with_keys(
+                ClientKey::from_bytes(*client_key),
+                Some(ServerKey::from_bytes(*server_key)),
+                nonce,
+            ),
             Secret::None => return Err(self.unsupported(AuthMethod::Scram)),
         };
-        self.step = step;
-        encode(|out| frontend::sasl_initial_response(SCRAM_SHA_256, &first, out))
-    }
-
-    fn scram_proof(&mut self, step: Step, challenge: &[u8]) -> Result<Next, ConnectError> {
-        let (proof, step) = match (step, &self.login.secret) {
-            (Step::PasswordFirst(mut scram), _) => {
-                scram
-                    .update(challenge)
-                    .map_err(|_malformed| ConnectError::Protocol("malformed SCRAM challenge"))?;
-                (scram.message().to_vec(), Step::PasswordProof(scram))
-            }
-            (
-                Step::KeysFirst(scram),
-                Secret::ScramKeys {
-                    client_key,
-                    server_key,
-                },
-            ) => {
-                let (proof, expected) = scram.answer(challenge, client_key, server_key)?;
-                (proof.into_bytes(), Step::KeysProof(expected))
-            }
-            _ => return Err(ConnectError::Protocol("SCRAM challenge out of order")),
-        };
-        self.step = step;
-        encode(|out| frontend::sasl_response(&proof, out))
-    }
-
-    fn scram_check(&mut self, step: Step, server_final: &[u8]) -> Result<Next, ConnectError> {
-        match step {
-            Step::PasswordProof(mut scram) => scram
-                .finish(server_final)
-                .map_err(|_wrong| ConnectError::ServerNotProven)?,
-            Step::KeysProof(expected) => expected.check(server_final)?,
-            _ => return Err(ConnectError::Protocol("end of SCRAM out of order")),
-        }
-        self.step = Step::ServerProven;
-        Ok(Next::Wait)
+        let first = exchange.first().map_err(explain)?;
+        self.step = Step::ScramFirst(exchange);
+        let mechanism = MECHANISM.as_bytes();
+        Ok(reply(|out| {
+            frontend::sasl_initial_response(out, mechanism, &first);
+        }))
     }
 
     fn unsupported(&self, method: AuthMethod) -> ConnectError {
@@ -168,25 +130,18 @@ impl<'a> Authentication<'a> {
     }
 }
 
-fn password_message(password: &[u8]) -> Result<Next, ConnectError> {
-    encode(|out| frontend::password_message(password, out))
-}
-
-/// Runs an encoder. They fail on a NUL in a string, or a message beyond two gigabytes.
-pub(super) fn encode(
-    encoder: impl FnOnce(&mut BytesMut) -> std::io::Result<()>,
-) -> Result<Next, ConnectError> {
+fn reply(encode: impl FnOnce(&mut BytesMut)) -> Next {
     let mut out = BytesMut::new();
-    encoder(&mut out).map_err(|_not_encodable| ConnectError::InvalidLogin)?;
-    Ok(Next::Reply(out))
+    encode(&mut out);
+    Next::Reply(out)
 }
 
-const OK: u32 = 0;
-const CLEARTEXT: u32 = 3;
-const MD5: u32 = 5;
-const SASL: u32 = 10;
-const SASL_CONTINUE: u32 = 11;
-const SASL_FINAL: u32 = 12;
+fn explain(error: ScramError) -> ConnectError {
+    match error {
+        ScramError::WrongServer | ScramError::Refused => ConnectError::ServerNotProven,
+        _ => ConnectError::Protocol("SCRAM exchange failed"),
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -310,4 +265,11 @@ mod tests {
             }
         }
     }
+
+    const OK: u32 = 0;
+    const CLEARTEXT: u32 = 3;
+    const MD5: u32 = 5;
+    const SASL: u32 = 10;
+    const SASL_CONTINUE: u32 = 11;
+    const SASL_FINAL: u32 = 12;
 }

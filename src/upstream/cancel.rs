@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
-use postgres_protocol::message::frontend;
 use tokio::time::timeout;
 
 use super::ConnectError;
-use super::connection::CancelKey;
 use crate::cluster::Address;
 use crate::net;
+use crate::wire::{CancelKey, frontend};
 
 /// Sends a cancel request and waits until the server closed the connection that carried it.
 ///
@@ -22,7 +21,7 @@ use crate::net;
 /// When the server could not be reached, or did not close within `limit`.
 pub async fn cancel(
     address: &Address,
-    key: CancelKey,
+    key: &CancelKey,
     limit: Duration,
 ) -> Result<(), ConnectError> {
     match timeout(limit, request(address, key, limit)).await {
@@ -31,10 +30,10 @@ pub async fn cancel(
     }
 }
 
-async fn request(address: &Address, key: CancelKey, limit: Duration) -> Result<(), ConnectError> {
+async fn request(address: &Address, key: &CancelKey, limit: Duration) -> Result<(), ConnectError> {
     let mut stream = net::connect(address, limit).await?;
     let mut out = BytesMut::new();
-    frontend::cancel_request(key.process_id, key.secret, &mut out);
+    frontend::cancel_request(&mut out, key);
     stream.write_all(&out).await?;
     let mut input = BytesMut::new();
     // The server sends nothing before it closes; what a middleman sends is of no interest.

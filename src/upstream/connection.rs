@@ -9,15 +9,7 @@ use bytes::BytesMut;
 use super::observer::Opened;
 use crate::cluster::{Epoch, ServerId};
 use crate::net::Stream;
-
-/// What a server wants to be told when a statement shall be cancelled.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CancelKey {
-    /// The process that serves the connection.
-    pub process_id: i32,
-    /// What proves that we are its client.
-    pub secret: i32,
-}
+use crate::wire::CancelKey;
 
 /// A connection to a server. `S` is what the session layer keeps with it, such as the prepared
 /// statements that the server has; nothing here looks into it.
@@ -37,8 +29,8 @@ pub struct Connection<S> {
     pub parameters: Arc<BTreeMap<String, String>>,
     /// The server's `in_hot_standby` when it was last reported; `None` before PostgreSQL 14.
     pub is_hot_standby: Option<bool>,
-    /// For cancelling what runs on this connection.
-    pub cancel_key: CancelKey,
+    /// For cancelling what runs on this connection; `None` when the server gave no key.
+    pub cancel_key: Option<CancelKey>,
     /// When it was logged in.
     pub opened_at: Instant,
     /// When it was last given back; when it was logged in before that.

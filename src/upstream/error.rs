@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::cluster::{Epoch, ServerId};
+use crate::wire::ErrorView;
 
 /// Whose fault an error is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,29 +104,16 @@ pub struct ServerError {
 
 impl ServerError {
     /// Reads the body of an `ErrorResponse`. What is missing or malformed stays empty.
-    ///
-    /// Source: PostgreSQL 17, protocol-error-fields.html.
     pub fn parse(body: Bytes) -> Self {
-        let mut error = Self::default();
-        let mut severity_seen = false;
-        for field in body.split(|byte| *byte == 0) {
-            let Some((code, value)) = field.split_first() else {
-                break;
-            };
-            let text = || String::from_utf8_lossy(value).into_owned();
-            match code {
-                b'V' => {
-                    error.severity = text();
-                    severity_seen = true;
-                }
-                b'S' if !severity_seen => error.severity = text(),
-                b'C' => error.sqlstate = text(),
-                b'M' => error.message = text(),
-                _ => {}
-            }
+        let view = ErrorView::new(&body);
+        let text =
+            |field: Option<&[u8]>| String::from_utf8_lossy(field.unwrap_or_default()).into_owned();
+        Self {
+            severity: text(view.field(b'V').or_else(|| view.field(b'S'))),
+            sqlstate: text(view.sqlstate()),
+            message: text(view.message()),
+            body,
         }
-        error.body = body;
-        error
     }
 }
 
@@ -311,7 +299,7 @@ mod tests {
 
     #[test]
     fn a_body_without_an_end_is_read_as_far_as_it_goes() {
-        let error = ServerError::parse(Bytes::from_static(b"C57P03"));
+        let error = ServerError::parse(Bytes::from_static(b"C57P03\0Mthe database"));
         assert_eq!(error.sqlstate, "57P03");
         assert_eq!(ServerError::parse(Bytes::new()), ServerError::default());
     }

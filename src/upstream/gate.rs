@@ -109,10 +109,11 @@ impl Shared {
     /// Whether a connection that rests may stay.
     pub(super) fn may_rest<S>(&self, connection: &Connection<S>, now: Instant) -> bool {
         let rules = self.rules.load();
+        let pid = connection.cancel_key.as_ref().map_or(0, |key| key.pid);
         let age = now.saturating_duration_since(connection.opened_at);
         let idle = now.saturating_duration_since(connection.last_used);
         self.is_current(connection)
-            && age < lifetime(rules.lifetime, connection.cancel_key.process_id)
+            && age < lifetime(rules.lifetime, pid)
             && idle < rules.idle_timeout
     }
 }
@@ -129,8 +130,8 @@ impl Gate {
 
 /// Up to a tenth less than the setting, by the number of the server process: connections that were
 /// opened together do not all end together.
-fn lifetime(setting: Duration, process_id: i32) -> Duration {
-    let sixteenths = process_id.unsigned_abs() % 16;
+fn lifetime(setting: Duration, pid: u32) -> Duration {
+    let sixteenths = pid % 16;
     setting.saturating_sub(setting / 160 * sixteenths)
 }
 
@@ -180,8 +181,8 @@ mod tests {
     #[test]
     fn lifetimes_differ_by_a_tenth_at_most() {
         let hour = Duration::from_secs(3600);
-        for process_id in [0, 1, 15, 16, i32::MAX, i32::MIN] {
-            let lifetime = lifetime(hour, process_id);
+        for pid in [0, 1, 15, 16, u32::MAX] {
+            let lifetime = lifetime(hour, pid);
             assert!(lifetime <= hour && lifetime >= hour / 10 * 9);
         }
         assert_ne!(lifetime(hour, 1), lifetime(hour, 2));

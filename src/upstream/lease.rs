@@ -98,7 +98,7 @@ impl<S: Default + Send + 'static> fmt::Debug for Lease<S> {
         f.debug_struct("Lease")
             .field("server", &self.server)
             .field("epoch", &self.epoch)
-            .field("process_id", &self.cancel_key.process_id)
+            .field("cancel_key", &self.cancel_key)
             .finish_non_exhaustive()
     }
 }

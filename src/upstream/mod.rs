@@ -23,7 +23,6 @@ mod observer;
 mod pool;
 mod queue;
 mod rules;
-mod scram;
 mod upstreams;
 mod verifiers;
 
@@ -31,7 +30,7 @@ mod verifiers;
 mod tests;
 
 pub use cancel::cancel;
-pub use connection::{CancelKey, Connection};
+pub use connection::Connection;
 pub use error::{AuthMethod, ConnectError, Fault, Full, GetError, ServerError};
 pub use identity::{Login, Secret};
 pub use lease::Lease;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use bytes::BytesMut;
 use deadpool::Runtime;
 use deadpool::managed::{
     self, Metrics, Object, PoolError, QueueMode, RecycleError, RecycleResult, TimeoutType, Timeouts,
@@ -305,7 +306,7 @@ impl<S: Default + Send + 'static> managed::Manager for Opener<S> {
         Ok(Box::new(Connection {
             is_hot_standby: hot_standby(&logged_in.parameters),
             stream: logged_in.stream,
-            input: logged_in.input,
+            input: BytesMut::new(),
             server: self.server,
             epoch,
             parameters: self.share(logged_in.parameters),

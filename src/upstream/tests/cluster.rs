@@ -9,15 +9,16 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::BytesMut;
-use postgres_protocol::message::frontend;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
 
 use crate::clock;
 use crate::cluster::{Address, Epoch, ServerId};
-use crate::upstream::scram::tests::keys;
 use crate::upstream::{
     AuthMethod, ConnectError, GetError, Lease, Login, LookupError, LookupRules, Rules, Secret,
     Upstreams, VerifierSource, cancel,
 };
+use crate::wire::frontend;
 
 /// A server in a directory of its own.
 struct Postgres {
@@ -112,7 +113,7 @@ async fn query(lease: &mut Lease<()>, text: &str) -> Vec<u8> {
 
 async fn send_query(lease: &mut Lease<()>, text: &str) {
     let mut out = BytesMut::new();
-    frontend::query(text, &mut out).unwrap();
+    frontend::query(&mut out, text.as_bytes());
     lease.stream.write_all(&out).await.unwrap();
 }
 
@@ -212,6 +213,22 @@ async fn scram_keys(postgres: &Postgres) -> ([u8; 32], [u8; 32]) {
     keys("secret", &salt, count.parse().unwrap())
 }
 
+/// `ClientKey` and `ServerKey` of a password.
+fn keys(password: &str, salt: &[u8], iterations: u32) -> ([u8; 32], [u8; 32]) {
+    let hmac = |key: &[u8], bytes: &[u8]| -> [u8; 32] {
+        let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
+        mac.update(bytes);
+        mac.finalize().into_bytes().into()
+    };
+    let mut block = hmac(password.as_bytes(), &[salt, &[0, 0, 0, 1]].concat());
+    let mut salted = block;
+    for _ in 1..iterations {
+        block = hmac(password.as_bytes(), &block);
+        salted.iter_mut().zip(block).for_each(|(a, b)| *a ^= b);
+    }
+    (hmac(&salted, b"Client Key"), hmac(&salted, b"Server Key"))
+}
+
 fn source(rules: LookupRules) -> VerifierSource {
     let login = (*Postgres::login("postgres", Secret::None)).clone();
     VerifierSource::new(login, rules)
@@ -249,11 +266,11 @@ async fn lookups(postgres: &Postgres) {
 }
 
 async fn cancels(postgres: &Postgres, mut lease: Lease<()>) {
-    let key = lease.cancel_key;
+    let key = lease.cancel_key.clone().unwrap();
     send_query(&mut lease, "SELECT pg_sleep(60)").await;
     // Sent again until it hits: the first may come before the statement has begun.
     let answer = loop {
-        cancel(&postgres.address, key, Duration::from_secs(5))
+        cancel(&postgres.address, &key, Duration::from_secs(5))
             .await
             .unwrap();
         let limit = Duration::from_millis(200);

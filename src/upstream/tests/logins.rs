@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::fake::{Fake, Script, frame, login, welcome};
 use crate::cluster::Address;
-use crate::upstream::connection::CancelKey;
 use crate::upstream::login::{LoggedIn, log_in};
 use crate::upstream::{AuthMethod, ConnectError, Fault, Secret};
 
@@ -26,14 +25,8 @@ async fn a_login_brings_the_parameters_and_the_key() {
             ("server_version".to_owned(), "15.1".to_owned())
         ]
     );
-    let secret = i32::from_be_bytes(*b"key!");
-    assert_eq!(
-        logged_in.cancel_key,
-        CancelKey {
-            process_id: 0,
-            secret
-        }
-    );
+    let key = logged_in.cancel_key.unwrap();
+    assert_eq!((key.pid, &key.secret[..]), (0, &b"key!"[..]));
 }
 
 #[tokio::test]
@@ -103,7 +96,8 @@ async fn hostile_bytes_are_protocol_errors() {
             [ok.clone(), frame(b'S', b"a\0b\0c\0")].concat(),
         ),
         ("short key", [ok.clone(), frame(b'K', b"\0\0\0")].concat()),
-        ("long key", [ok.clone(), frame(b'K', &[7; 40])].concat()),
+        ("long key", [ok.clone(), frame(b'K', &[7; 400])].concat()),
+        ("long notice", frame(b'N', &[b'x'; 40_000])),
         (
             "ready in a transaction",
             [ok.clone(), frame(b'Z', b"T")].concat(),
@@ -127,13 +121,14 @@ async fn hostile_bytes_are_protocol_errors() {
 
 #[tokio::test]
 async fn a_server_that_asks_for_what_we_have_not_is_told_apart() {
-    for (code, method) in [
-        (3, AuthMethod::Cleartext),
-        (5, AuthMethod::Md5),
-        (7, AuthMethod::Other(7)),
-        (10, AuthMethod::OtherSasl),
+    for (body, method) in [
+        (&b"\0\0\0\x03"[..], AuthMethod::Cleartext),
+        (b"\0\0\0\x05salt", AuthMethod::Md5),
+        (b"\0\0\0\x07", AuthMethod::Other(7)),
+        (b"\0\0\0\x0AMAGIC\0\0", AuthMethod::OtherSasl),
+        (b"\0\0\0\x0ASCRAM-SHA-256\0\0", AuthMethod::Scram),
     ] {
-        let request = frame(b'R', &[0, 0, 0, code, 1, 2, 3, 4]);
+        let request = frame(b'R', body);
         let error = log_in_at(Script::Say(request)).await.unwrap_err();
         let secret = "no secret";
         assert_eq!(error, ConnectError::AuthUnsupported { method, secret });
