@@ -93,7 +93,7 @@ impl Head {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// A tag that this side does not send in this phase.
-    #[error("invalid frontend message type {0}")]
+    #[error("invalid message type {0}")]
     UnknownTag(u8),
     /// A length field below four.
     #[error("invalid message length {length} in a message of type {tag}")]
@@ -132,9 +132,9 @@ pub struct Splitter {
 }
 
 impl Splitter {
-    /// Cuts what a client sends after its first packet. It begins in [`Phase::Login`].
+    /// Cuts what a client sends after its first packet. It begins in [`Phase::Session`].
     pub fn client(limits: Limits) -> Self {
-        Self::new(Side::Client(Phase::Login), limits)
+        Self::new(Side::Client(Phase::Session), limits)
     }
 
     /// Cuts what a server sends.

@@ -26,6 +26,11 @@ pub mod sqlstate;
 pub mod startup;
 mod writer;
 
+#[cfg(test)]
+mod checks;
+#[cfg(test)]
+mod tests;
+
 pub use backend::TransactionStatus;
 pub use fields::{ErrorFields, ErrorView, Severity};
 pub use frame::{Cut, Frame, FrameError, Head, Limits, Phase, Splitter};

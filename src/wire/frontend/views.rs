@@ -38,6 +38,10 @@ impl<'a> Parse<'a> {
     ///
     /// # Errors
     /// [`ViewError`] when a field is cut short, or bytes are left.
+    #[expect(
+        clippy::self_named_constructors,
+        reason = "the message is called so, and all views are made by parse"
+    )]
     pub fn parse(body: &'a [u8]) -> Result<Self, ViewError> {
         let mut reader = Reader::new(body);
         let name = reader.string()?;

@@ -121,3 +121,27 @@ fn split_proof(message: &[u8]) -> Result<(&[u8], [u8; 32]), ScramError> {
         _ => Err(ScramError::Malformed),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_of_rfc_7677_holds() {
+        let salt = super::super::attributes::decode(b"W22ZaJ0SNY7soEsUEjb6gQ==").unwrap();
+        let exchange = ServerExchange {
+            verifier: Verifier::from_password(b"pencil", &salt, 4096),
+            step: Step::First {
+                nonce: "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0".to_owned(),
+            },
+        };
+        let (exchange, answer) = exchange.first(b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO").unwrap();
+        let expected = "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,\
+                        s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
+        assert_eq!(answer, expected.as_bytes());
+        let proof = "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,\
+                     p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=";
+        let (answer, _key) = exchange.finish(proof.as_bytes()).unwrap();
+        assert_eq!(answer, b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=");
+    }
+}

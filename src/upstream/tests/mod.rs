@@ -1,0 +1,6 @@
+//! A server that says what a script says, and what our side makes of it.
+
+mod cluster;
+mod fake;
+mod logins;
+mod pools;
