@@ -4,12 +4,14 @@
 //! possible: so the stream offers readiness and attempts that never wait, and only a login, which
 //! has nothing else to do, uses the two that wait.
 
+use std::future::Future;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 /// A connected byte stream.
@@ -31,6 +33,30 @@ impl Stream {
         buffer.reserve(max);
         match self {
             Self::Plain(stream) => stream.try_read_buf(&mut buffer.limit(max)),
+        }
+    }
+
+    /// Polls for bytes and reads at most `max` of them to the end of `buffer`. A read that did not
+    /// fill its room is known to have emptied the socket, so no system call is spent to learn it.
+    ///
+    /// `Ok(0)` means that the peer closed its side.
+    pub fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut BytesMut,
+        max: usize,
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(stream) => {
+                if buffer.capacity().saturating_sub(buffer.len()) < max {
+                    // Nothing is allocated for a peer that is silent.
+                    std::task::ready!(stream.poll_read_ready(context))?;
+                    buffer.reserve(max);
+                }
+                let mut room = buffer.limit(max);
+                let read = std::pin::pin!(stream.read_buf(&mut room));
+                read.poll(context)
+            }
         }
     }
 
