@@ -36,7 +36,7 @@ fn a_startup_message_has_its_parameters_in_order() {
 
 #[test]
 fn a_newer_minor_version_and_unknown_options_are_negotiated() {
-    let startup = read_startup(b"\0\x03\x27\x0f_pq_.dance\01\0user\0a\0database\0\0\0").unwrap();
+    let startup = read_startup(b"\0\x03\x27\x0f_pq_.dance\0\x31\0user\0a\0database\0\0\0").unwrap();
     assert!(startup.needs_negotiation());
     assert_eq!(startup.accepted_minor(), 2);
     assert_eq!(
