@@ -50,7 +50,7 @@ pub fn load_text(
     let (file, syntax) = File::parse(name, text);
     if !syntax.is_empty() {
         // What was recovered from a broken file only leads to follow-up reports.
-        return Err(Problems(syntax));
+        return Err(Problems(syntax).first_of_each_line());
     }
     let cluster = file
         .only_cluster()

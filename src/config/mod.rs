@@ -10,6 +10,8 @@
 mod build;
 mod check;
 mod cross;
+#[cfg(test)]
+mod docs;
 mod load;
 mod model;
 mod names;
@@ -19,6 +21,8 @@ mod secret;
 mod settings;
 mod show;
 mod source;
+#[cfg(test)]
+mod tests;
 pub mod userlist;
 mod value;
 

@@ -145,7 +145,7 @@ impl fmt::Display for Problem {
                 let gutter = " ".repeat(line.to_string().len());
                 let before = " ".repeat(column.saturating_sub(1));
                 let caret = "^".repeat((*width).max(1));
-                writeln!(f, "{gutter} --> {}", self.origin())?;
+                writeln!(f, "{gutter}--> {}", self.origin())?;
                 writeln!(f, "{gutter} |")?;
                 writeln!(f, "{line} | {excerpt}")?;
                 let mark = format!("{gutter} | {before}{caret} {help}");
@@ -185,6 +185,16 @@ impl Problems {
             .iter()
             .filter(|problem| problem.severity == severity)
             .count()
+    }
+
+    /// Keeps the first problem of each line: what follows a slip of syntax is mostly its echo.
+    pub(super) fn first_of_each_line(mut self) -> Self {
+        self.sort();
+        self.0.dedup_by_key(|problem| match &problem.place {
+            Some(Place::File { line, .. }) => Some(*line),
+            Some(Place::Environment(_)) | None => None,
+        });
+        self
     }
 
     /// Puts them in the order in which a person would look: by line, then what has no line.
