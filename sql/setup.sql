@@ -1,6 +1,6 @@
 -- The role and the grants of the router. Purpose: printed by `pgherd setup-sql`, never run by the
 -- program. Who runs it: a superuser, once, on the primary, in the database of monitor.database
--- (grants on functions are per database; all of it replicates). Server versions: 13 and later.
+-- (grants on functions are per database; all of it replicates). Server versions: 14 and later.
 -- Blocks are separated by an empty line. The first line of a block says when it is printed:
 -- always, failover, lookup, and `15+` or `before-15` for versions. "pgherd_role" is replaced.
 
@@ -17,8 +17,8 @@ GRANT pg_monitor TO "pgherd_role";
 
 --@ failover
 -- Promoting, and telling a replica to read its changed settings.
-GRANT EXECUTE ON FUNCTION pg_catalog.pg_promote(boolean, integer),
-  pg_catalog.pg_reload_conf(), pg_catalog.pg_wal_replay_resume() TO "pgherd_role";
+GRANT EXECUTE ON FUNCTION pg_catalog.pg_promote(boolean, integer), pg_catalog.pg_reload_conf()
+  TO "pgherd_role";
 
 --@ failover 15+
 -- Telling the other replicas where the new primary is. ALTER SYSTEM writes primary_conninfo to
@@ -27,8 +27,8 @@ GRANT EXECUTE ON FUNCTION pg_catalog.pg_promote(boolean, integer),
 GRANT ALTER SYSTEM ON PARAMETER primary_conninfo TO "pgherd_role";
 
 --@ failover before-15
--- Before PostgreSQL 15 only a superuser may change primary_conninfo: with this role a promotion
--- works, and the other replicas must be told by hand. Set failover.repoint = false.
+-- Before PostgreSQL 15 only a superuser may change primary_conninfo: this role can promote, but
+-- neither cut a replica off from the old primary nor tell it of the new one.
 
 --@ lookup
 -- The SCRAM verifier of one role that may log in and is no superuser. Only the router may ask.

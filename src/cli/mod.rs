@@ -129,7 +129,7 @@ pub struct SetupSqlArgs {
     #[arg(long, default_value = "pgherd", value_name = "NAME")]
     pub user: String,
     /// The major version of the servers
-    #[arg(long, default_value_t = 15, value_name = "N", value_parser = clap::value_parser!(u16).range(13..=99))]
+    #[arg(long, default_value_t = 15, value_name = "N", value_parser = clap::value_parser!(u16).range(14..=99))]
     pub pg: u16,
 }
 

@@ -100,7 +100,7 @@ mod tests {
         for block in SETUP.split("\n\n").skip(1) {
             let mark = block.lines().next().unwrap_or_default();
             assert!(
-                wanted(mark, &everything(13)) || wanted(mark, &everything(18)),
+                wanted(mark, &everything(14)) || wanted(mark, &everything(18)),
                 "{block}"
             );
         }

@@ -15,8 +15,8 @@ use super::model::{
 };
 use super::problem::{Code, Place, Problem, Severity};
 use super::secret::Secret;
-use super::settings::SETTINGS;
 use super::show::Entry;
+use super::table::SETTINGS;
 use super::userlist::{self, User};
 use super::value::Value;
 

@@ -8,9 +8,10 @@ use super::model::Config;
 use super::names;
 use super::passfile::Passfile;
 use super::problem::{Code, Place, Problem, Problems, Severity};
-use super::settings::{SETTINGS, Setting};
+use super::settings::Setting;
 use super::show::Entry;
 use super::source::{Environment, File, Part, Path, child};
+use super::table::SETTINGS;
 use super::value::{Mistake, Value};
 
 /// The merged layers, and what they refer to.

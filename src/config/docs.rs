@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::problem::Code;
-use super::settings::{Applies, Kind, LONGEST, SETTINGS, Setting};
+use super::settings::{Applies, Kind, LONGEST, Setting};
+use super::table::SETTINGS;
 use super::value::Value;
 
 /// Compares a file of the repository with what it should be, or writes it.
@@ -102,7 +103,7 @@ fn allowed(kind: &Kind) -> String {
     match kind {
         Kind::Duration { min, off } => {
             let (min, max) = (Value::Duration(*min), Value::Duration(LONGEST));
-            let never = if *off { ", or \"\" for off" } else { "" };
+            let never = if *off { ", or \"off\"" } else { "" };
             format!("a duration, {min} to {max}{never}")
         }
         Kind::Size { min, any } => {
@@ -148,7 +149,7 @@ fn wrapped(text: &str, prefix: &str) -> String {
 const INTRODUCTION: &str = "\
 # Configuration
 
-This page and `pgherd.example.toml` are printed from the table in `src/config/settings.rs`.
+This page and `pgherd.example.toml` are printed from the table in `src/config/table.rs`.
 
 The shortest file that works:
 

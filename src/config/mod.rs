@@ -21,6 +21,7 @@ mod secret;
 mod settings;
 mod show;
 mod source;
+mod table;
 #[cfg(test)]
 mod tests;
 pub mod userlist;
@@ -33,6 +34,7 @@ pub use model::{
 };
 pub use problem::{Code, Place, Problem, Problems, Severity};
 pub use secret::Secret;
-pub use settings::{Applies, Kind, SETTINGS, Setting};
+pub use settings::{Applies, Kind, Setting};
 pub use show::{Change, ConfigRow, diff};
 pub use source::Environment;
+pub use table::SETTINGS;

@@ -1,6 +1,6 @@
 //! The name that somebody probably meant.
 
-use super::settings::SETTINGS;
+use super::table::SETTINGS;
 
 /// What to say about a key that no row has.
 pub(super) fn suggest(path: &[String]) -> String {

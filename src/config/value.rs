@@ -251,7 +251,7 @@ fn with_unit(text: &str, units: &[(&str, u64)], what: &str) -> Result<u64, Mista
 }
 
 fn duration(text: &str, min: Duration, off: bool) -> Result<Value, Mistake> {
-    let length = if text.is_empty() && off {
+    let length = if off && matches!(text, "" | "off") {
         Duration::ZERO
     } else {
         Duration::from_millis(with_unit(text, TIME_UNITS, "a duration")?)
