@@ -44,10 +44,16 @@ impl LocalCluster {
     pub async fn start(options: Options) -> Result<Self, LocalError> {
         let programs = Programs::find(options.pg_bin.as_deref(), &Environment::read())?;
         let account = Account::choose()?;
+        // First what may be refused: the watchdog that cleans up does not run yet.
+        let kept = options
+            .keep
+            .as_deref()
+            .map(|folder| make_kept(folder, &account))
+            .transpose()?;
         let root = make_root(&account)?;
-        let (data, after) = match &options.keep {
+        let (data, after) = match kept {
             None => (root.clone(), After::Remove),
-            Some(folder) => (make_kept(folder, &account)?, After::Keep),
+            Some(folder) => (folder, After::Keep),
         };
         let nodes = (0..=options.replicas)
             .map(|index| Node::new(&data, index))

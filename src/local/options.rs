@@ -1,6 +1,6 @@
 //! What a caller may wish for, and the names that every local cluster has.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The superuser of each server; it logs in without a password over the loopback address.
 pub const SUPERUSER: &str = "postgres";
@@ -76,11 +76,12 @@ impl Options {
     }
 }
 
-/// Cargo's target directory, seen from a test program: cargo marks it with a file.
+/// Cargo's target directory, seen from a test program: cargo leaves one of these files there.
 fn target_directory() -> Option<PathBuf> {
     let program = std::env::current_exe().ok()?;
-    program
-        .ancestors()
-        .find(|folder| folder.join("CACHEDIR.TAG").is_file())
-        .map(|folder| folder.to_owned())
+    let marked = |folder: &&Path| {
+        let marks = ["CACHEDIR.TAG", ".rustc_info.json"];
+        marks.iter().any(|mark| folder.join(mark).is_file())
+    };
+    program.ancestors().find(marked).map(Path::to_owned)
 }

@@ -18,6 +18,8 @@ const OURS: &[(&str, &str)] = &[
     ("wal_keep_size", "256MB"),
     // So that pg_rewind works.
     ("wal_log_hints", "on"),
+    // In the data directory, so that a server that was killed leaves nothing in /dev/shm.
+    ("dynamic_shared_memory_type", "mmap"),
     // The data is thrown away.
     ("fsync", "off"),
     ("hot_standby_feedback", "on"),
