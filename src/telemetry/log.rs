@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::Registry;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -61,30 +62,42 @@ pub enum LogError {
 pub fn init(format: LogFormat, levels: &str) -> Result<LogHandle, LogError> {
     let (filter, handle) = reload::Layer::new(parse_levels(levels)?);
     let terminal = std::io::stderr().is_terminal();
-    let json = match format {
-        LogFormat::Auto => !terminal,
-        LogFormat::Text => false,
-        LogFormat::Json => true,
-    };
-    let output = if json {
-        lines::layer()
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .with_span_list(false)
-            .with_writer(std::io::stderr)
-            .boxed()
-    } else {
-        lines::layer()
-            .with_ansi(terminal)
-            .with_writer(std::io::stderr)
-            .boxed()
+    let output = match format {
+        LogFormat::Json => json(std::io::stderr),
+        LogFormat::Auto if !terminal => json(std::io::stderr),
+        LogFormat::Auto | LogFormat::Text => text(std::io::stderr, terminal),
     };
     tracing_subscriber::registry()
         .with(output.with_filter(filter))
         .try_init()
         .map_err(LogError::AlreadySet)?;
     Ok(LogHandle { filter: handle })
+}
+
+type Output = Box<dyn Layer<Registry> + Send + Sync>;
+
+/// One object a line, with the fields of the event beside `timestamp`, `level`, `target` and
+/// `message`.
+fn json<W>(writer: W) -> Output
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let lines = lines::layer().json().flatten_event(true);
+    lines
+        .with_current_span(false)
+        .with_span_list(false)
+        .with_writer(writer)
+        .boxed()
+}
+
+fn text<W>(writer: W, colours: bool) -> Output
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    lines::layer()
+        .with_ansi(colours)
+        .with_writer(writer)
+        .boxed()
 }
 
 impl LogHandle {
@@ -155,8 +168,12 @@ fn level(word: &str) -> Result<LevelFilter, LogError> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
     use tracing::Level;
+
+    use super::*;
 
     #[test]
     fn an_area_has_its_own_level() {
@@ -198,6 +215,47 @@ mod tests {
         ] {
             assert_eq!(parse_levels(text).unwrap_err().to_string(), expected);
         }
+    }
+
+    /// Keeps what is written.
+    #[derive(Clone)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_of_json_has_its_fields_beside_the_message() {
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (filter, filter_handle) = reload::Layer::new(parse_levels("warn").unwrap());
+        let handle = LogHandle {
+            filter: filter_handle,
+        };
+        let kept = Kept(Arc::clone(&log));
+        let output = json(move || kept.clone()).with_filter(filter);
+        let subscriber = tracing_subscriber::registry().with(output);
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!(target: "pgherd::test", "not yet");
+            handle.set_levels("info").unwrap();
+            tracing::info!(target: "pgherd::test", server = "pg1", lag_bytes = 7, "out");
+            assert!(handle.set_levels("loud").is_err());
+        });
+        let text = String::from_utf8(log.lock().unwrap().clone()).unwrap();
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(line["level"], "INFO");
+        assert_eq!(line["message"], "out");
+        assert_eq!(line["server"], "pg1");
+        assert_eq!(line["lag_bytes"], 7);
+        assert_eq!(line["target"], "pgherd::test");
+        assert!(line["timestamp"].is_string());
     }
 
     #[test]
