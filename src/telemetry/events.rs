@@ -131,19 +131,23 @@ impl Events {
     }
 
     /// Adds a record, or replaces the one with the same id: a failover is shown while it runs.
-    pub(super) fn record_failover(&self, failover: FailoverSummary) {
+    /// Says whether this record is the first of it that has ended.
+    pub(super) fn record_failover(&self, failover: FailoverSummary) -> bool {
         let mut ring = self
             .failovers
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
+        let has_ended = failover.ended_at.is_some();
         if let Some(known) = ring.iter_mut().find(|known| known.id == failover.id) {
+            let had_ended = known.ended_at.is_some();
             *known = failover;
-            return;
+            return has_ended && !had_ended;
         }
         if ring.len() >= FAILOVERS_MAX {
             ring.pop_front();
         }
         ring.push_back(failover);
+        has_ended
     }
 
     /// The events, oldest first.

@@ -276,19 +276,22 @@ impl Telemetry {
         self.events.push(event);
     }
 
-    /// Adds the record of a failover, or replaces the one with the same id. It is counted when it
-    /// has ended.
+    /// Adds the record of a failover, or replaces the one with the same id. It is counted once,
+    /// when it has ended.
     pub fn failover(&self, failover: FailoverSummary) {
-        if let Some(ended_at) = failover.ended_at {
+        let key = (failover.kind, failover.result);
+        let ended_at = failover.ended_at;
+        let duration = failover.total_ms.map(Duration::from_millis);
+        if self.events.record_failover(failover)
+            && let Some(ended_at) = ended_at
+        {
             let mut failovers = self
                 .failovers
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            let key = (failover.kind, failover.result);
             *failovers.counts.entry(key).or_default() += 1;
-            failovers.last = Some((ended_at, failover.total_ms.map(Duration::from_millis)));
+            failovers.last = Some((ended_at, duration));
         }
-        self.events.record_failover(failover);
     }
 
     /// Says how reading the configuration again went.

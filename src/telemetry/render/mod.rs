@@ -3,30 +3,26 @@
 //! Written by `prometheus-client` from a collector of our own: the hot path keeps its bare
 //! atomics, and a gauge that the snapshot knows is not stored a second time.
 
+mod page;
+mod traffic;
+
 use std::fmt;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
+use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::Registry;
 
-use super::codes::{ErrorOrigin, LoginResult, RetryCause};
-use super::directory::{ClientState, PoolView, ServerConnectionState, Totals};
-use super::histogram::Histogram;
-use super::meters::{HOLDS, INTENTS, PROBE_FAILURES, ROLES, Telemetry};
+use super::meters::{PROBE_FAILURES, Telemetry};
 use super::process;
 use super::time::Moment;
+use page::{Labels, Page, float, seconds, truth};
+
 use crate::cluster::{Role, ServerState, ServerView, Snapshot};
-use crate::policy::Why;
 
 /// The content type of what [`Telemetry::render`] writes.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-type Labels<'a> = Vec<(&'a str, &'a str)>;
 
 impl Telemetry {
     /// All metrics in the OpenMetrics text format.
@@ -229,219 +225,6 @@ impl Scrape {
         )
     }
 
-    fn statements(&self, page: &mut Page<'_>) -> fmt::Result {
-        let telemetry = &self.telemetry;
-        let counts = telemetry.routed_counts();
-        page.counter(
-            "pgherd_routed_statements",
-            "Units of work by where they went and why; no node: held, refused or answered here.",
-            counts.iter().map(|count| {
-                let node = count.server.map_or("", |server| self.snapshot.name(server));
-                let mut labels = self.cluster();
-                labels.push(("node", node));
-                labels.push(("role", count.server.map_or("none", |_| count.role.as_str())));
-                labels.push(("reason", count.why.code()));
-                (labels, count.total)
-            }),
-        )?;
-        page.histogram(
-            "pgherd_statement_duration_seconds",
-            "From the end of the question to the end of the answer.",
-            by_role_and_intent()
-                .zip(&telemetry.statement_durations)
-                .map(|((role, kind), histogram)| {
-                    let mut labels = self.cluster();
-                    labels.extend([("role", role.as_str()), ("kind", kind)]);
-                    (labels, histogram)
-                }),
-        )?;
-        let misroutes = Why::ALL.iter().enumerate().map(|(column, why)| {
-            let count = telemetry.misroutes.value(0, column);
-            (self.labelled("reason", why.code()), count)
-        });
-        page.counter(
-            "pgherd_misroutes",
-            "Statements that a replica refused as a write, by why they were sent there.",
-            misroutes.filter(|(_, count)| *count > 0),
-        )?;
-        page.counter(
-            "pgherd_retries",
-            "Units of work that were sent again.",
-            RetryCause::ALL.iter().map(|cause| {
-                let count = telemetry.retries.value(0, *cause as usize);
-                (self.labelled("reason", cause.code()), count)
-            }),
-        )?;
-        page.counter(
-            "pgherd_transactions",
-            "Transactions that ended, statements outside of one included.",
-            ROLES.iter().enumerate().map(|(column, role)| {
-                let count = telemetry.transactions.value(0, column);
-                (self.labelled("role", role.as_str()), count)
-            }),
-        )?;
-        self.parsing(page)?;
-        self.errors(page)
-    }
-
-    fn parsing(&self, page: &mut Page<'_>) -> fmt::Result {
-        let counters = [
-            (
-                "pgherd_parse_failures",
-                "Texts that were not understood, and so count as writes.",
-                &self.telemetry.parse_failures,
-            ),
-            (
-                "pgherd_parse_cache_hits",
-                "Texts whose facts were known.",
-                &self.telemetry.parse_cache_hits,
-            ),
-            (
-                "pgherd_parse_cache_misses",
-                "Texts that had to be parsed.",
-                &self.telemetry.parse_cache_misses,
-            ),
-        ];
-        for (name, help, counter) in counters {
-            page.counter(name, help, [(vec![], counter.load(Ordering::Relaxed))])?;
-        }
-        Ok(())
-    }
-
-    fn errors(&self, page: &mut Page<'_>) -> fmt::Result {
-        let errors: Vec<_> = ErrorOrigin::ALL
-            .iter()
-            .flat_map(|origin| {
-                let classes = self.telemetry.errors.counted(*origin as usize);
-                classes.map(|(class, count)| (origin.code(), class, count))
-            })
-            .collect();
-        page.counter(
-            "pgherd_errors",
-            "Errors that clients got, by the first two characters of their SQLSTATE.",
-            errors.iter().map(|(origin, class, count)| {
-                let mut labels = self.cluster();
-                labels.extend([("sqlstate_class", class.as_str()), ("origin", *origin)]);
-                (labels, *count)
-            }),
-        )
-    }
-
-    fn clients(&self, page: &mut Page<'_>) -> fmt::Result {
-        let clients = self.telemetry.directory().clients(self.moment.now);
-        page.gauge(
-            "pgherd_client_connections",
-            "Clients by what they are doing.",
-            ClientState::ALL.iter().map(|state| {
-                let count = clients
-                    .iter()
-                    .filter(|client| client.state == *state)
-                    .count();
-                (vec![("state", state.code())], count_of(count))
-            }),
-        )?;
-        let mut pins: Vec<_> = clients
-            .iter()
-            .filter_map(|client| client.pinned_reason)
-            .collect();
-        pins.sort_unstable();
-        page.gauge(
-            "pgherd_sessions_pinned",
-            "Sessions that must stay on one server connection, by why.",
-            pins.chunk_by(|a, b| a == b).filter_map(|pins| {
-                let cause = *pins.first()?;
-                Some((self.labelled("cause", cause), count_of(pins.len())))
-            }),
-        )?;
-        page.counter(
-            "pgherd_client_logins",
-            "Logins by how they ended.",
-            LoginResult::ALL.iter().map(|result| {
-                let count = self.telemetry.logins.value(0, *result as usize);
-                (vec![("result", result.code())], count)
-            }),
-        )?;
-        let mut totals = Totals::default();
-        for database in self.telemetry.directory().totals().into_values() {
-            totals.add(database);
-        }
-        page.counter(
-            "pgherd_client_received_bytes",
-            "Bytes that came from clients after their login.",
-            [(vec![], totals.received_bytes)],
-        )?;
-        page.counter(
-            "pgherd_client_sent_bytes",
-            "Bytes that went to clients after their login.",
-            [(vec![], totals.sent_bytes)],
-        )?;
-        page.gauge(
-            "pgherd_clients_held",
-            "Statements that wait for a primary.",
-            HOLDS
-                .iter()
-                .zip(&self.telemetry.held)
-                .map(|((_, cause), held)| {
-                    let count = u64::try_from(held.load(Ordering::Relaxed)).unwrap_or(0);
-                    (self.labelled("cause", cause), float(count))
-                }),
-        )?;
-        page.histogram(
-            "pgherd_hold_duration_seconds",
-            "How long statements waited for a primary.",
-            HOLDS
-                .iter()
-                .zip(&self.telemetry.hold_durations)
-                .map(|((_, cause), histogram)| (self.labelled("cause", cause), histogram)),
-        )
-    }
-
-    fn pools(&self, page: &mut Page<'_>) -> fmt::Result {
-        let connections = self.telemetry.directory().server_connections();
-        page.gauge(
-            "pgherd_server_connections",
-            "Connections to servers by what they are doing.",
-            self.each_node(|node| {
-                let count = |state: ServerConnectionState| {
-                    let mine = connections.iter().filter(|connection| {
-                        connection.info.server == node.id && connection.state == state
-                    });
-                    (vec![("state", state.code())], count_of(mine.count()))
-                };
-                ServerConnectionState::ALL
-                    .iter()
-                    .map(|state| count(*state))
-                    .collect()
-            }),
-        )?;
-        let pools = self.telemetry.directory().pools(self.moment.now);
-        page.gauge(
-            "pgherd_server_connections_limit",
-            "How many connections all pools of the server may have together.",
-            self.each_node(|node| {
-                let mine = pools.iter().filter(|pool| pool.info.server == node.id);
-                let limit = mine.map(|pool| f64::from(pool.info.size)).sum();
-                vec![(vec![], limit)]
-            }),
-        )?;
-        page.histogram(
-            "pgherd_pool_wait_seconds",
-            "How long clients waited for a connection.",
-            ROLES
-                .iter()
-                .zip(&self.telemetry.pool_waits)
-                .map(|(role, histogram)| (self.labelled("role", role.as_str()), histogram)),
-        )?;
-        page.gauge(
-            "pgherd_pool_oldest_wait_seconds",
-            "How long the first client in a queue has waited for a connection.",
-            ROLES.iter().map(|role| {
-                let oldest = self.oldest_wait(&pools, *role);
-                (self.labelled("role", role.as_str()), oldest)
-            }),
-        )
-    }
-
     fn failovers(&self, page: &mut Page<'_>) -> fmt::Result {
         let failovers = self.telemetry.failovers.lock();
         let failovers = failovers.unwrap_or_else(PoisonError::into_inner);
@@ -465,17 +248,6 @@ impl Scrape {
             "When the last failover ended, since 1970.",
             last.map(|(at, _)| (self.cluster(), seconds(at))),
         )
-    }
-
-    fn oldest_wait(&self, pools: &[PoolView], role: Role) -> f64 {
-        let server_role = |pool: &&PoolView| {
-            let server = self.snapshot.server(pool.info.server);
-            server.is_some_and(|server| server.role == role)
-        };
-        let waits = pools.iter().filter(server_role);
-        waits
-            .map(|pool| pool.oldest_wait.as_secs_f64())
-            .fold(0.0, f64::max)
     }
 
     fn cluster(&self) -> Labels<'_> {
@@ -502,78 +274,6 @@ impl Scrape {
     }
 }
 
-/// Writes families of metrics.
-struct Page<'a> {
-    encoder: DescriptorEncoder<'a>,
-}
-
-impl Page<'_> {
-    fn family<'s>(
-        &'s mut self,
-        name: &'s str,
-        help: &str,
-        kind: MetricType,
-    ) -> Result<MetricEncoder<'s>, fmt::Error> {
-        self.encoder.encode_descriptor(name, help, None, kind)
-    }
-
-    fn gauge<'l>(
-        &mut self,
-        name: &str,
-        help: &str,
-        samples: impl IntoIterator<Item = (Labels<'l>, f64)>,
-    ) -> fmt::Result {
-        let mut family = self.family(name, help, MetricType::Gauge)?;
-        for (labels, value) in samples {
-            if labels.is_empty() {
-                family.encode_gauge(&value)?;
-            } else {
-                family.encode_family(&labels)?.encode_gauge(&value)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The encoder appends `_total` to the name.
-    fn counter<'l>(
-        &mut self,
-        name: &str,
-        help: &str,
-        samples: impl IntoIterator<Item = (Labels<'l>, u64)>,
-    ) -> fmt::Result {
-        let none: Option<&Exemplar<NoLabelSet, f64>> = None;
-        let mut family = self.family(name, help, MetricType::Counter)?;
-        for (labels, value) in samples {
-            if labels.is_empty() {
-                family.encode_counter(&value, none)?;
-            } else {
-                family
-                    .encode_family(&labels)?
-                    .encode_counter(&value, none)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn histogram<'l>(
-        &mut self,
-        name: &str,
-        help: &str,
-        samples: impl IntoIterator<Item = (Labels<'l>, &'l Histogram)>,
-    ) -> fmt::Result {
-        let mut family = self.family(name, help, MetricType::Histogram)?;
-        for (labels, histogram) in samples {
-            let buckets = histogram.buckets();
-            let count = buckets.iter().map(|(_, count)| count).sum();
-            let sum = histogram.sum_seconds();
-            family
-                .encode_family(&labels)?
-                .encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
-        }
-        Ok(())
-    }
-}
-
 /// The words of [`ServerState::as_str`].
 const STATES: [&str; 6] = [
     "unknown",
@@ -583,33 +283,6 @@ const STATES: [&str; 6] = [
     "down",
     "quarantined",
 ];
-
-fn by_role_and_intent() -> impl Iterator<Item = (Role, &'static str)> {
-    let intents = |role: &Role| INTENTS.map(|(_, intent)| (*role, intent));
-    ROLES.iter().flat_map(intents)
-}
-
-fn seconds(time: SystemTime) -> f64 {
-    time.duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs_f64()
-}
-
-const fn truth(is: bool) -> f64 {
-    if is { 1.0 } else { 0.0 }
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a metric is a float; its reader lives with 53 bits"
-)]
-const fn float(number: u64) -> f64 {
-    number as f64
-}
-
-fn count_of(number: usize) -> f64 {
-    float(u64::try_from(number).unwrap_or(u64::MAX))
-}
 
 #[cfg(test)]
 mod tests;
