@@ -53,8 +53,8 @@ codes! {
         ConnectionLost = "connection_lost",
         /// The server did not take new work: starting up, shutting down, out of connections.
         ServerUnavailable = "server_unavailable",
-        /// A prepared statement no longer fitted the tables (0A000).
-        StalePlan = "stale_plan",
+        /// A replica has not replayed the schema yet, or cannot read the relation.
+        MissingOnReplica = "missing_on_replica",
     }
 }
 
