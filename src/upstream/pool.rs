@@ -314,6 +314,7 @@ impl<S: Default + Send + 'static> managed::Manager for Opener<S> {
             opened_at: now,
             last_used: now,
             state: S::default(),
+            at_rest: true,
             generation,
             _opened: Opened::new(&self.shared.observer, self.server, took),
         }))

@@ -101,6 +101,20 @@ async fn a_dropped_or_discarded_lease_closes_its_connection() {
 }
 
 #[tokio::test]
+async fn a_goodbye_is_said_at_rest_and_never_inside_a_message() {
+    let setup = setup("off", Rules::default()).await;
+    let mut lease = setup.read().await;
+    lease.stream.write_all(b"Q\0\0\0\x0Aselect").await.unwrap();
+    lease.discard();
+    setup.fake.wait_for_closed(1).await;
+    assert_eq!(setup.fake.goodbyes.load(Ordering::SeqCst), 0);
+    setup.read().await.release();
+    setup.upstreams.retire(SERVER);
+    setup.fake.wait_for_closed(2).await;
+    assert_eq!(setup.fake.goodbyes.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
 async fn a_connection_with_bytes_left_is_not_given_to_the_next() {
     let setup = setup("off", Rules::default()).await;
     let mut lease = setup.read().await;
