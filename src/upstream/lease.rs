@@ -9,7 +9,7 @@ use deadpool::managed::Object;
 
 use super::connection::Connection;
 use super::gate::Shared;
-use super::pool::Opener;
+use super::opener::Opener;
 use crate::clock;
 
 /// A server connection that is lent. Whoever has it says how it ends: [`Lease::release`] gives a
