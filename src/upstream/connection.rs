@@ -37,6 +37,8 @@ pub struct Connection<S> {
     pub last_used: Instant,
     /// The session layer's own.
     pub state: S,
+    /// Whether nobody has it: then a message boundary was reached in both directions.
+    pub(super) at_rest: bool,
     /// The server's generation when the connection was begun; see `retire`.
     pub(super) generation: u64,
     pub(super) _opened: Opened,
@@ -54,11 +56,13 @@ impl<S> Connection<S> {
     }
 }
 
-/// Says goodbye if the socket takes it at once. The server would clean up without it too, but
-/// would log a lost connection when a transaction is open.
+/// Says goodbye if nobody has the connection and the socket takes it at once. Somebody who had it
+/// may have sent a part of a message, which the goodbye would complete.
 impl<S> Drop for Connection<S> {
     fn drop(&mut self) {
-        let _closed_already = self.stream.try_write(TERMINATE);
+        if self.at_rest {
+            let _closed_already = self.stream.try_write(TERMINATE);
+        }
     }
 }
 

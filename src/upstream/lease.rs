@@ -9,7 +9,7 @@ use deadpool::managed::Object;
 
 use super::connection::Connection;
 use super::gate::Shared;
-use super::pool::Opener;
+use super::opener::Opener;
 use crate::clock;
 
 /// A server connection that is lent. Whoever has it says how it ends: [`Lease::release`] gives a
@@ -21,7 +21,8 @@ pub struct Lease<S: Default + Send + 'static> {
 }
 
 impl<S: Default + Send + 'static> Lease<S> {
-    pub(super) fn new(object: Object<Opener<S>>, shared: &Arc<Shared>) -> Self {
+    pub(super) fn new(mut object: Object<Opener<S>>, shared: &Arc<Shared>) -> Self {
+        object.at_rest = false;
         Self {
             object: Some(object),
             shared: Arc::clone(shared),
@@ -40,7 +41,8 @@ impl<S: Default + Send + 'static> Lease<S> {
         };
         let now = clock::now();
         object.last_used = now;
-        if !object.input.is_empty() || !self.shared.may_rest(&object, now) {
+        object.at_rest = object.input.is_empty();
+        if !object.at_rest || !self.shared.may_rest(&object, now) {
             drop(Object::take(object));
             return;
         }
@@ -57,7 +59,8 @@ impl<S: Default + Send + 'static> Lease<S> {
         self.shared.is_current(self)
     }
 
-    /// Closes the connection at once; its place in the pool is free.
+    /// Closes the connection at once; its place in the pool is free. What runs on it runs on until
+    /// the server notices: to stop it, cancel it first.
     pub fn discard(self) {
         drop(self);
     }

@@ -20,6 +20,7 @@ mod lease;
 mod login;
 mod lookup;
 mod observer;
+mod opener;
 mod pool;
 mod queue;
 mod rules;

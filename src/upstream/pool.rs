@@ -1,29 +1,21 @@
 //! The connections to one server as one identity, lent one at a time.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::marker::PhantomData;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use bytes::BytesMut;
 use deadpool::Runtime;
-use deadpool::managed::{
-    self, Metrics, Object, PoolError, QueueMode, RecycleError, RecycleResult, TimeoutType, Timeouts,
-};
+use deadpool::managed::{self, Object, PoolError, QueueMode, TimeoutType, Timeouts};
 use tokio::time::timeout;
 
-use super::connection::{Connection, hot_standby};
 use super::gate::Shared;
 use super::lease::Lease;
-use super::login::log_in;
-use super::observer::Opened;
+use super::opener::Opener;
 use super::queue::Queue;
 use super::{ConnectError, Full, GetError, Login};
 use crate::clock;
 use crate::cluster::{Epoch, ServerId};
-use crate::net::Idle;
 
 /// A pool, to be kept by a session that uses it again and again: lending then looks nothing up.
 pub struct PoolHandle<S: Default + Send + 'static>(pub(super) Arc<Pool<S>>);
@@ -65,16 +57,6 @@ pub(super) struct Pool<S: Default + Send + 'static> {
 struct Slots<S: Default + Send + 'static> {
     pool: managed::Pool<Opener<S>>,
     limit: usize,
-}
-
-/// Makes connections for one pool and looks whether a resting one is still good.
-pub(super) struct Opener<S> {
-    shared: Arc<Shared>,
-    server: ServerId,
-    login: Arc<Login>,
-    /// What the last server connection reported: most report the same, and share one map.
-    parameters: Mutex<Arc<BTreeMap<String, String>>>,
-    state: PhantomData<fn() -> S>,
 }
 
 impl<S: Default + Send + 'static> PoolHandle<S> {
@@ -269,13 +251,7 @@ impl<S: Default + Send + 'static> Slots<S> {
         reason = "building fails only with time-outs and no runtime for them"
     )]
     fn new(shared: &Arc<Shared>, server: ServerId, login: &Arc<Login>, limit: usize) -> Self {
-        let opener = Opener {
-            shared: Arc::clone(shared),
-            server,
-            login: Arc::clone(login),
-            parameters: Mutex::default(),
-            state: PhantomData,
-        };
+        let opener = Opener::new(shared, server, login);
         // Last in, first out: warm connections are used, and the surplus ages out.
         let pool = managed::Pool::builder(opener)
             .max_size(limit)
@@ -284,66 +260,6 @@ impl<S: Default + Send + 'static> Slots<S> {
             .build()
             .expect("the runtime is named");
         Self { pool, limit }
-    }
-}
-
-impl<S: Default + Send + 'static> managed::Manager for Opener<S> {
-    type Type = Box<Connection<S>>;
-    type Error = ConnectError;
-
-    async fn create(&self) -> Result<Box<Connection<S>>, ConnectError> {
-        let Ok(gate) = self.shared.gate(self.server) else {
-            return Err(ConnectError::Protocol("no such server"));
-        };
-        // Read before connecting: what happens meanwhile makes the connection an old one.
-        let epoch = self.shared.epoch();
-        let generation = gate.generation();
-        let limit = self.shared.rules.load().connect_timeout;
-        let begun = clock::now();
-        let logged_in = log_in(&gate.address, &self.login, limit).await?;
-        let now = clock::now();
-        let took = now.saturating_duration_since(begun);
-        Ok(Box::new(Connection {
-            is_hot_standby: hot_standby(&logged_in.parameters),
-            stream: logged_in.stream,
-            input: BytesMut::new(),
-            server: self.server,
-            epoch,
-            parameters: self.share(logged_in.parameters),
-            cancel_key: logged_in.cancel_key,
-            opened_at: now,
-            last_used: now,
-            state: S::default(),
-            generation,
-            _opened: Opened::new(&self.shared.observer, self.server, took),
-        }))
-    }
-
-    async fn recycle(
-        &self,
-        connection: &mut Box<Connection<S>>,
-        _: &Metrics,
-    ) -> RecycleResult<ConnectError> {
-        let rested_well = self.shared.may_rest(connection, clock::now());
-        // A server has nothing to say to a connection that rests but its end, or a changed
-        // setting; in both cases a new connection is the simplest answer.
-        match rested_well && connection.stream.check_idle() == Idle::Silent {
-            true => Ok(()),
-            false => Err(RecycleError::message("not good any more")),
-        }
-    }
-}
-
-impl<S> Opener<S> {
-    fn share(&self, parameters: BTreeMap<String, String>) -> Arc<BTreeMap<String, String>> {
-        let mut last = self
-            .parameters
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if **last != parameters {
-            *last = Arc::new(parameters);
-        }
-        Arc::clone(&last)
     }
 }
 

@@ -29,6 +29,8 @@ pub(super) struct Fake {
     pub(super) accepted: Arc<AtomicUsize>,
     /// Connections that the other side has closed.
     pub(super) closed: Arc<AtomicUsize>,
+    /// Connections on which the other side said goodbye.
+    pub(super) goodbyes: Arc<AtomicUsize>,
     later: broadcast::Sender<Vec<u8>>,
     task: JoinHandle<()>,
 }
@@ -39,19 +41,22 @@ impl Fake {
         let address = listener.local_addr().unwrap().to_string().parse().unwrap();
         let accepted = Arc::new(AtomicUsize::new(0));
         let closed = Arc::new(AtomicUsize::new(0));
+        let goodbyes = Arc::new(AtomicUsize::new(0));
         let (later, _) = broadcast::channel(4);
-        let counters = (Arc::clone(&accepted), Arc::clone(&closed), later.clone());
+        let ends = (Arc::clone(&closed), Arc::clone(&goodbyes));
+        let (count, said) = (Arc::clone(&accepted), later.clone());
         let task = tokio::spawn(async move {
-            let (accepted, closed, later) = counters;
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let number = accepted.fetch_add(1, Ordering::SeqCst);
-                let (script, closed) = (script.clone(), Arc::clone(&closed));
-                let later = later.subscribe();
+                let number = count.fetch_add(1, Ordering::SeqCst);
+                let (script, (closed, goodbyes)) = (script.clone(), ends.clone());
+                let later = said.subscribe();
                 // The process id of each connection is its number.
                 let number = u32::try_from(number).unwrap();
                 tokio::spawn(async move {
-                    serve(stream, script, later, number).await;
+                    if serve(stream, script, later, number).await == Some(b'X') {
+                        goodbyes.fetch_add(1, Ordering::SeqCst);
+                    }
                     closed.fetch_add(1, Ordering::SeqCst);
                 });
             }
@@ -60,6 +65,7 @@ impl Fake {
             address,
             accepted,
             closed,
+            goodbyes,
             later,
             task,
         }
@@ -98,34 +104,31 @@ impl Drop for Fake {
     }
 }
 
+/// Returns the last byte but four that came: the tag of a goodbye.
 async fn serve(
     mut stream: TcpStream,
     script: Script,
     mut later: broadcast::Receiver<Vec<u8>>,
     number: u32,
-) {
-    let Ok(length) = stream.read_u32().await else {
-        return;
-    };
+) -> Option<u8> {
+    let length = stream.read_u32().await.ok()?;
     let mut packet = vec![0; usize::try_from(length).unwrap() - 4];
-    if stream.read_exact(&mut packet).await.is_err() {
-        return;
-    }
+    stream.read_exact(&mut packet).await.ok()?;
     let (Script::Say(bytes) | Script::SayAndClose(bytes)) = &script;
-    let bytes = numbered(bytes, number);
-    if stream.write_all(&bytes).await.is_err() || matches!(script, Script::SayAndClose(_)) {
-        return;
+    stream.write_all(&numbered(bytes, number)).await.ok()?;
+    if matches!(script, Script::SayAndClose(_)) {
+        return None;
     }
-    let mut ignored = [0; 256];
+    let mut heard = Vec::new();
     loop {
         tokio::select! {
-            read = stream.read(&mut ignored) => match read {
-                Ok(0) | Err(_) => return,
+            read = stream.read_buf(&mut heard) => match read {
+                Ok(0) | Err(_) => return heard.iter().nth_back(4).copied(),
                 Ok(_) => {}
             },
             said = later.recv() => match said {
                 Ok(bytes) if !bytes.is_empty() => stream.write_all(&bytes).await.unwrap(),
-                _ => return,
+                _ => return None,
             }
         }
     }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::fake::{Fake, Script, frame, login, welcome};
 use crate::cluster::Address;
 use crate::upstream::login::{LoggedIn, log_in};
-use crate::upstream::{AuthMethod, ConnectError, Fault, Secret};
+use crate::upstream::{AuthMethod, ConnectError, Fault, Secret, cancel};
+use crate::wire::CancelKey;
 
 const LONG: Duration = Duration::from_secs(10);
 
@@ -153,4 +154,18 @@ async fn a_login_with_a_nul_is_not_sent() {
     login.database = "app\0replication\0true".into();
     let error = log_in(&fake.address, &login, LONG).await.unwrap_err();
     assert_eq!(error, ConnectError::InvalidLogin);
+}
+
+#[tokio::test]
+async fn a_cancel_waits_for_the_server_to_close() {
+    let key = CancelKey {
+        pid: 7,
+        secret: (&b"key!"[..]).into(),
+    };
+    let closing = Fake::start(Script::SayAndClose(Vec::new())).await;
+    assert_eq!(cancel(&closing.address, &key, LONG).await, Ok(()));
+    let silent = Fake::start(Script::Say(Vec::new())).await;
+    let limit = Duration::from_millis(30);
+    let result = cancel(&silent.address, &key, limit).await;
+    assert_eq!(result, Err(ConnectError::TimedOut));
 }

@@ -2,5 +2,6 @@
 
 mod cluster;
 mod fake;
+mod fences;
 mod logins;
 mod pools;

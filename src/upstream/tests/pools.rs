@@ -11,10 +11,10 @@ use crate::upstream::{
     ConnectError, GetError, Lease, PoolHandle, PoolObserver, Rules, Secret, Upstreams,
 };
 
-const SERVER: ServerId = ServerId(0);
+pub(super) const SERVER: ServerId = ServerId(0);
 
 #[derive(Debug, Default)]
-struct Counts {
+pub(super) struct Counts {
     opened: AtomicUsize,
     closed: AtomicUsize,
     waited: AtomicUsize,
@@ -32,13 +32,13 @@ impl PoolObserver for Counts {
     }
 }
 
-struct Setup {
-    fake: Fake,
-    upstreams: Upstreams<()>,
+pub(super) struct Setup {
+    pub(super) fake: Fake,
+    pub(super) upstreams: Upstreams<()>,
     counts: Arc<Counts>,
 }
 
-async fn setup(in_hot_standby: &str, rules: Rules) -> Setup {
+pub(super) async fn setup(in_hot_standby: &str, rules: Rules) -> Setup {
     let fake = Fake::start(Script::Say(welcome(in_hot_standby))).await;
     let counts = Arc::new(Counts::default());
     let observer: Arc<dyn PoolObserver> = Arc::<Counts>::clone(&counts);
@@ -51,29 +51,29 @@ async fn setup(in_hot_standby: &str, rules: Rules) -> Setup {
 }
 
 impl Setup {
-    fn pool(&self) -> PoolHandle<()> {
+    pub(super) fn pool(&self) -> PoolHandle<()> {
         self.upstreams.pool(SERVER, &login(Secret::None)).unwrap()
     }
 
-    async fn read(&self) -> Lease<()> {
+    pub(super) async fn read(&self) -> Lease<()> {
         self.pool().get(None, soon()).await.unwrap()
     }
 
-    async fn write(&self, epoch: u64) -> Result<Lease<()>, GetError> {
+    pub(super) async fn write(&self, epoch: u64) -> Result<Lease<()>, GetError> {
         self.pool().get(Some(Epoch(epoch)), soon()).await
     }
 }
 
 /// Which connection to the fake server this is, from zero.
-fn number(lease: &Lease<()>) -> u32 {
+pub(super) fn number(lease: &Lease<()>) -> u32 {
     lease.cancel_key.as_ref().unwrap().pid
 }
 
-fn soon() -> Instant {
+pub(super) fn soon() -> Instant {
     clock::now() + Duration::from_secs(10)
 }
 
-fn small(size: usize, wait: Duration, queue_max: usize) -> Rules {
+pub(super) fn small(size: usize, wait: Duration, queue_max: usize) -> Rules {
     Rules {
         size,
         queue_max,
@@ -98,6 +98,20 @@ async fn a_dropped_or_discarded_lease_closes_its_connection() {
     setup.fake.wait_for_closed(2).await;
     assert_eq!(setup.upstreams.status()[0].size, 0);
     assert_eq!(setup.counts.closed.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_goodbye_is_said_at_rest_and_never_inside_a_message() {
+    let setup = setup("off", Rules::default()).await;
+    let mut lease = setup.read().await;
+    lease.stream.write_all(b"Q\0\0\0\x0Aselect").await.unwrap();
+    lease.discard();
+    setup.fake.wait_for_closed(1).await;
+    assert_eq!(setup.fake.goodbyes.load(Ordering::SeqCst), 0);
+    setup.read().await.release();
+    setup.upstreams.retire(SERVER);
+    setup.fake.wait_for_closed(2).await;
+    assert_eq!(setup.fake.goodbyes.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
@@ -195,84 +209,6 @@ async fn a_client_that_gives_up_leaves_its_place() {
     assert_eq!(setup.upstreams.status()[0].waiting, 0);
     held.release();
     setup.read().await.release();
-}
-
-#[tokio::test]
-async fn a_fence_closes_old_connections_and_refuses_old_routes() {
-    let setup = setup("off", Rules::default()).await;
-    let lent = setup.write(1).await.unwrap();
-    setup.write(1).await.unwrap().release();
-    setup.upstreams.fence(SERVER, Epoch(2));
-    setup.fake.wait_for_closed(1).await;
-    assert_eq!(
-        setup.write(1).await.unwrap_err(),
-        GetError::Fenced {
-            server: SERVER,
-            route: Epoch(1),
-            fenced: Epoch(2)
-        }
-    );
-    assert!(!lent.is_current());
-    lent.release();
-    setup.fake.wait_for_closed(2).await;
-    let lease = setup.write(2).await.unwrap();
-    assert_eq!(lease.epoch, Epoch(2));
-}
-
-#[tokio::test]
-async fn a_connection_of_an_older_reign_is_not_lent_for_writing() {
-    let setup = setup("off", Rules::default()).await;
-    setup.read().await.release();
-    let lease = setup.write(5).await.unwrap();
-    assert_eq!((number(&lease), lease.epoch), (1, Epoch(5)));
-}
-
-#[tokio::test]
-async fn a_route_that_is_fenced_while_it_waits_is_refused() {
-    let setup = setup("off", small(1, Duration::from_secs(60), 5)).await;
-    let held = setup.write(1).await.unwrap();
-    let pool = setup.pool();
-    let waiting = tokio::spawn(async move { pool.get(Some(Epoch(1)), soon()).await });
-    while setup.upstreams.status()[0].waiting == 0 {
-        tokio::task::yield_now().await;
-    }
-    setup.upstreams.fence(SERVER, Epoch(2));
-    held.release();
-    let error = waiting.await.unwrap().unwrap_err();
-    assert!(matches!(error, GetError::Fenced { .. }), "{error:?}");
-}
-
-#[tokio::test]
-async fn a_hot_standby_serves_reads_and_is_refused_for_writing() {
-    let setup = setup("on", Rules::default()).await;
-    let lease = setup.read().await;
-    assert_eq!(lease.is_hot_standby, Some(true));
-    lease.release();
-    let error = setup.write(1).await.unwrap_err();
-    assert_eq!(error, GetError::Connect(ConnectError::WrongRole));
-    assert!(error.retry());
-}
-
-#[tokio::test]
-async fn a_connection_from_before_a_promotion_is_replaced_for_writing() {
-    let setup = setup("off", Rules::default()).await;
-    let mut lease = setup.write(1).await.unwrap();
-    lease.set_parameter("in_hot_standby", "on");
-    lease.release();
-    let lease = setup.write(1).await.unwrap();
-    assert_eq!(number(&lease), 1);
-}
-
-#[tokio::test]
-async fn a_retired_server_gets_new_connections_only() {
-    let setup = setup("off", Rules::default()).await;
-    let lent = setup.read().await;
-    setup.read().await.release();
-    setup.upstreams.retire(SERVER);
-    setup.fake.wait_for_closed(1).await;
-    lent.release();
-    setup.fake.wait_for_closed(2).await;
-    assert_eq!(number(&setup.read().await), 2);
 }
 
 #[tokio::test]
