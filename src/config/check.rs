@@ -236,7 +236,8 @@ impl Walk<'_> {
                 [_, name, kind, node, _] if name == cluster && kind == "node" => Some(node.clone()),
                 _ => None,
             })
-            .filter(|node| !hosts.contains(&node.as_str()))
+            // Without a single good host that is what must be repaired first.
+            .filter(|node| !hosts.is_empty() && !hosts.contains(&node.as_str()))
             .collect();
         nodes.dedup();
         for node in nodes {

@@ -25,7 +25,7 @@ pub enum Kind {
     Duration {
         /// The shortest.
         min: Duration,
-        /// Whether `""`, `"off"` and `"0s"` are allowed and mean never.
+        /// Whether `""`, `"off"` and `"0s"` are allowed: no such timer, or no wait.
         off: bool,
     },
     /// A number of bytes with a unit, 1024-based as in PostgreSQL.

@@ -218,6 +218,9 @@ fn users_come_from_a_list_in_pgbouncers_format() {
     let text = with("auth", &format!("method = \"file\"\nfile = {path:?}"));
     let config = read(&text);
     assert_eq!(config.auth.users[0].name, "app");
+    std::fs::write(&path, "\"app\" \"new\"\n").unwrap();
+    let changes = diff(&config, &read(&text));
+    assert_eq!((changes.len(), changes[0].key.as_str()), (1, "auth.file"));
     std::fs::write(&path, "app secret\n").unwrap();
     assert_eq!(codes(&text), [115]);
     std::fs::remove_file(path).unwrap();

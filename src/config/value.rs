@@ -387,7 +387,8 @@ mod tests {
             min: Duration::from_millis(1),
             off: true,
         };
-        assert_eq!(kind.parse("").unwrap(), Value::Duration(Duration::ZERO));
-        assert_eq!(kind.parse("0s").unwrap(), Value::Duration(Duration::ZERO));
+        for text in ["", "off", "0s"] {
+            assert_eq!(kind.parse(text).unwrap(), Value::Duration(Duration::ZERO));
+        }
     }
 }
