@@ -10,7 +10,6 @@ use bytes::Bytes;
 
 use crate::clock;
 use crate::cluster::ServerId;
-use crate::upstream;
 use crate::wire::CancelKey;
 
 /// What a session runs on, as far as a cancel is concerned.
@@ -22,7 +21,7 @@ pub(super) struct CancelSlot {
 
 #[derive(Debug, Default)]
 struct State {
-    target: Option<(ServerId, upstream::CancelKey)>,
+    target: Option<(ServerId, CancelKey)>,
     /// Cancels that are on their way to the target.
     in_flight: u32,
 }
@@ -66,7 +65,7 @@ impl CancelKeys {
     pub(super) fn find(&self, key: &CancelKey) -> Option<Arc<CancelSlot>> {
         let slots = lock(&self.slots);
         let slot = slots.get(&key.pid)?;
-        is_equal(&slot.key.secret, &key.secret).then(|| Arc::clone(slot))
+        slot.key.matches(key).then(|| Arc::clone(slot))
     }
 }
 
@@ -76,7 +75,7 @@ impl CancelSlot {
     }
 
     /// The session runs on this connection now.
-    pub(super) fn aim(&self, server: ServerId, key: upstream::CancelKey) {
+    pub(super) fn aim(&self, server: ServerId, key: CancelKey) {
         lock(&self.state).target = Some((server, key));
     }
 
@@ -89,9 +88,9 @@ impl CancelSlot {
     }
 
     /// What to cancel, if anything runs. [`CancelSlot::sent`] has to follow.
-    pub(super) fn begin(&self) -> Option<(ServerId, upstream::CancelKey)> {
+    pub(super) fn begin(&self) -> Option<(ServerId, CancelKey)> {
         let mut state = lock(&self.state);
-        let target = state.target?;
+        let target = state.target.clone()?;
         state.in_flight += 1;
         Some(target)
     }
@@ -106,11 +105,6 @@ impl CancelSlot {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing that holds one of these locks can leave its value half changed.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Compares in a time that tells nothing about where two secrets differ.
-fn is_equal(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
 }
 
 #[cfg(test)]
@@ -133,7 +127,7 @@ mod tests {
     fn a_connection_with_a_cancel_on_its_way_is_not_given_back() {
         let keys = CancelKeys::default();
         let slot = keys.issue(32).unwrap();
-        slot.aim(ServerId(1), upstream::CancelKey::default());
+        slot.aim(ServerId(1), CancelKey { pid: 1, secret: Bytes::from_static(b"1234") });
         assert!(slot.begin().is_some());
         assert!(!slot.put_down());
         slot.sent();

@@ -347,7 +347,7 @@ impl Attempt<'_> {
         };
         if let Some((server, target)) = slot.begin() {
             if let Some(address) = self.proxy.upstreams.address(server) {
-                let sent = upstream::cancel(address, target, CANCEL_LIMIT).await;
+                let sent = upstream::cancel(address, &target, CANCEL_LIMIT).await;
                 if let Err(error) = sent {
                     debug!(server = %server, error = %error, "could not cancel");
                 }

@@ -24,11 +24,9 @@ pub(super) fn record(proxy: &Proxy, card: &mut Card, note: Note) {
         }
         Note::Held => {
             telemetry.not_routed(Why::HeldFailover);
-            card.hold_began = true;
         }
         Note::Released { since } => {
             debug!(session = card.client, waited_since = ?since, "statement goes on");
-            card.hold_began = false;
         }
         Note::Misrouted { server } => {
             telemetry.misrouted(Why::ReadOnly);
