@@ -70,9 +70,10 @@ pub fn choose(
             return go(server.id, Why::HintNode);
         }
     }
-    let why = match decision.why {
-        Why::HintNode => Why::ReadOnly,
-        why => why,
+    let why = if decision.why == Why::HintNode {
+        Why::ReadOnly
+    } else {
+        decision.why
     };
     let may_read = |server: &&ServerView| is_candidate(server, need, rules);
     if let Some(server) = least_busy(snapshot.servers.iter().filter(may_read), balance) {
@@ -104,11 +105,12 @@ pub fn considered(need: Need, snapshot: &Snapshot, rules: &RouteRules) -> Vec<Co
     let need = resolve(need, snapshot);
     let found = |server: &ServerView| Considered {
         server: server.id,
-        refused: match rules.reads {
-            _ if is_candidate(server, need, rules) => None,
-            ReadTargets::PrimaryOnly if server.state == ServerState::Primary => None,
-            _ if server.state == ServerState::Primary => Some(Refused::Primary),
-            _ => refusal(server, need),
+        refused: if is_candidate(server, need, rules) {
+            None
+        } else if server.state == ServerState::Primary {
+            (rules.reads != ReadTargets::PrimaryOnly).then_some(Refused::Primary)
+        } else {
+            refusal(server, need)
         },
     };
     snapshot.servers.iter().map(found).collect()

@@ -143,7 +143,7 @@ fn unpinned(
         return write(Why::StrongConsistency);
     }
     // 4. What a hot standby cannot do.
-    if course.saw_serializable {
+    if course.isolation_seen == Some(Isolation::Serializable) {
         return write(Why::Serializable);
     }
     // 5 and 6. What the names stand for.
@@ -196,7 +196,7 @@ struct Course {
     open: Option<Modes>,
     saw_read_write: bool,
     saw_read_only: bool,
-    saw_serializable: bool,
+    isolation_seen: Option<Isolation>,
 }
 
 impl Course {
@@ -210,7 +210,7 @@ impl Course {
             open,
             saw_read_write: false,
             saw_read_only: false,
-            saw_serializable: false,
+            isolation_seen: None,
         };
         course.note_modes();
         course
@@ -290,7 +290,7 @@ impl Course {
             .and_then(|modes| modes.isolation)
             .or(self.default_modes.isolation);
         if isolation == Some(Isolation::Serializable) {
-            self.saw_serializable = true;
+            self.isolation_seen = isolation;
         }
     }
 }
@@ -398,9 +398,10 @@ struct Names<'a> {
 
 impl Names<'_> {
     fn judge(&self, statement: &Statement) -> Option<Decision> {
-        let subject = match &statement.kind {
-            Kind::Explain { inner, .. } => inner,
-            _ => statement,
+        let subject = if let Kind::Explain { inner, .. } = &statement.kind {
+            inner
+        } else {
+            statement
         };
         subject
             .functions

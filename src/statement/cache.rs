@@ -106,19 +106,17 @@ impl FactsCache {
 
 /// Whether another text of the same shape has the same facts.
 fn is_free_of_literals(statement: &Statement) -> bool {
-    let kind_is = match &statement.kind {
-        Kind::Select | Kind::Values | Kind::Insert | Kind::Update | Kind::Delete | Kind::Merge => {
-            true
-        }
-        _ => false,
-    };
+    let is_query_or_dml = matches!(
+        &statement.kind,
+        Kind::Select | Kind::Values | Kind::Insert | Kind::Update | Kind::Delete | Kind::Merge
+    );
     let has_value = |effect: &Effect| {
         matches!(
             effect,
             Effect::Setting { .. } | Effect::LocalSetting { .. } | Effect::Unknown
         )
     };
-    kind_is && !statement.effects.iter().any(has_value)
+    is_query_or_dml && !statement.effects.iter().any(has_value)
 }
 
 /// A bare entry: the key, the list of statements, one statement with a name or two.

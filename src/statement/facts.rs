@@ -530,9 +530,10 @@ impl Statement {
 
     /// The verb, when it is a command about transactions.
     pub fn transaction(&self) -> Option<&Verb> {
-        match &self.kind {
-            Kind::Transaction(verb) => Some(verb),
-            _ => None,
+        if let Kind::Transaction(verb) = &self.kind {
+            Some(verb)
+        } else {
+            None
         }
     }
 }

@@ -35,3 +35,6 @@ pub use facts::{
 };
 pub use functions::{Builtin, Syntax, builtin, syntax, without_catalog};
 pub use read::{JOINS_MAX, NESTING_MAX, STATEMENTS_MAX, TEXT_BYTES_MAX, TOKENS_MAX};
+
+#[cfg(test)]
+mod cases;
