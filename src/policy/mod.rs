@@ -3,9 +3,13 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod choose;
+mod classify;
 mod route;
 mod rules;
 
+pub use choose::{Balance, Choice, choose, considered, resolve};
+pub use classify::{Consistency, Port, Role, Standing, Transaction, classify};
 pub use route::{Considered, Decision, Intent, Need, Refused, Route, Why};
 pub use rules::{
     ConfirmBy, FailoverMode, FailoverRules, HealthRules, LagRules, LostBytes, ReadTargets,
