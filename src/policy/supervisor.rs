@@ -105,7 +105,7 @@ pub struct Supervisor {
 impl Supervisor {
     /// A machine that has seen nothing yet.
     pub fn new(
-        servers: Vec<Configured>,
+        servers: &[Configured],
         rules: Rules,
         remembered: Option<&Remembered>,
         now: Instant,
@@ -445,10 +445,10 @@ impl Tracked {
             false => 1,
         };
         self.timeline = timeline;
-        let streaming = sighting
-            .receiver
-            .as_ref()
-            .filter(|receiver| receiver.status == ReceiverStatus::Streaming);
+        // A receiver whose state is hidden from our role may well stream.
+        let streaming = sighting.receiver.as_ref().filter(|receiver| {
+            receiver.status == ReceiverStatus::Streaming || receiver.timeline.is_none()
+        });
         self.stream = match streaming {
             None => Stream::Gone,
             Some(receiver) => self.connected(observation, receiver),
