@@ -566,9 +566,11 @@ impl Tracked {
         match (verdict, self.quarantine) {
             (Verdict::Unknown, _) => ServerState::Unknown,
             (_, Some(reason)) => ServerState::Quarantined(reason),
-            (Verdict::Alive, None) if self.role() == Role::Replica => {
-                ServerState::Out(OutReason::WrongTimeline)
-            }
+            // It was just promoted, and the next probe will say so.
+            (Verdict::Alive, None) if self.role() == Role::Replica => match writes {
+                Writes::Open(_) => ServerState::Primary,
+                Writes::Held { .. } => ServerState::Out(OutReason::WrongTimeline),
+            },
             (Verdict::Alive, None) => ServerState::Primary,
             (Verdict::Impaired(reason) | Verdict::Shaky(reason), None) => match writes {
                 Writes::Open(_) => ServerState::Primary,
