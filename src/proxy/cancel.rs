@@ -49,8 +49,14 @@ impl CancelKeys {
                 continue;
             }
             let secret = secret.get(..secret_bytes).unwrap_or(secret);
-            let key = CancelKey { pid, secret: Bytes::copy_from_slice(secret) };
-            let slot = Arc::new(CancelSlot { key, state: Mutex::default() });
+            let key = CancelKey {
+                pid,
+                secret: Bytes::copy_from_slice(secret),
+            };
+            let slot = Arc::new(CancelSlot {
+                key,
+                state: Mutex::default(),
+            });
             slots.insert(pid, Arc::clone(&slot));
             return Ok(slot);
         }
@@ -127,7 +133,13 @@ mod tests {
     fn a_connection_with_a_cancel_on_its_way_is_not_given_back() {
         let keys = CancelKeys::default();
         let slot = keys.issue(32).unwrap();
-        slot.aim(ServerId(1), CancelKey { pid: 1, secret: Bytes::from_static(b"1234") });
+        slot.aim(
+            ServerId(1),
+            CancelKey {
+                pid: 1,
+                secret: Bytes::from_static(b"1234"),
+            },
+        );
         assert!(slot.begin().is_some());
         assert!(!slot.put_down());
         slot.sent();

@@ -24,9 +24,7 @@ use crate::clock;
 use crate::cluster::ServerId;
 use crate::net::Stream;
 use crate::policy::{Intent, Route};
-use crate::session::{
-    Condition, Denial, Input, Output, Refusal, ServerSide, Session, World,
-};
+use crate::session::{Condition, Denial, Input, Output, Refusal, ServerSide, Session, World};
 use crate::statement::Catalog;
 use crate::telemetry::{ClientEntry, ClientState};
 use crate::upstream::{self, GetError, Lease, PoolHandle};
@@ -336,16 +334,17 @@ impl Conversation {
                 }
                 let side = lease.state.take().unwrap_or_default();
                 let cut = Splitter::server(Limits::default());
-                self.server = Some(Lent { lease, cut, room: READ_MIN });
+                self.server = Some(Lent {
+                    lease,
+                    cut,
+                    room: READ_MIN,
+                });
                 Input::Granted { server, side }
             }
         }
     }
 
-    fn pool(
-        &mut self,
-        server: ServerId,
-    ) -> Result<PoolHandle<Option<Box<ServerSide>>>, GetError> {
+    fn pool(&mut self, server: ServerId) -> Result<PoolHandle<Option<Box<ServerSide>>>, GetError> {
         if let Some(pool) = self.pools.iter().find(|pool| pool.server() == server) {
             return Ok(pool.clone());
         }
@@ -410,7 +409,10 @@ impl Conversation {
         let mut woken = Woken::default();
         let mut ready = false;
         if self.end == End::No && self.client_input.len() < self.client_limit() {
-            match self.client.poll_read(context, &mut self.client_input, READ_MIN) {
+            match self
+                .client
+                .poll_read(context, &mut self.client_input, READ_MIN)
+            {
                 Poll::Ready(Ok(0)) => {
                     self.end = End::ClientDone;
                     ready = true;
@@ -478,7 +480,11 @@ impl Lent {
             match lease.stream.poll_read(context, &mut lease.input, self.room) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
                 Poll::Ready(Ok(read)) => {
-                    self.room = if read == self.room { READ_MAX } else { READ_MIN };
+                    self.room = if read == self.room {
+                        READ_MAX
+                    } else {
+                        READ_MIN
+                    };
                     ready = true;
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
@@ -542,7 +548,10 @@ pub(super) fn error_message(body: &[u8]) -> Bytes {
 /// is no reason to hang up on the client.
 fn as_error(body: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(body.len());
-    for field in body.split(|byte| *byte == 0).filter(|field| !field.is_empty()) {
+    for field in body
+        .split(|byte| *byte == 0)
+        .filter(|field| !field.is_empty())
+    {
         match field.split_first() {
             Some((b'S' | b'V', b"FATAL" | b"PANIC")) => {
                 out.extend(field.first());

@@ -20,7 +20,7 @@ use crate::session::{
 use crate::telemetry::{ClientEntry, ClientInfo, LoginResult};
 use crate::upstream::{self, GetError, Secret};
 use crate::wire::{
-    Cut, ErrorFields, Limits, Phase, Severity, SqlState, Splitter, TransactionStatus, backend,
+    Cut, ErrorFields, Limits, Phase, Severity, Splitter, SqlState, TransactionStatus, backend,
     first_packet,
 };
 
@@ -103,7 +103,9 @@ impl Attempt<'_> {
         let settings = self.proxy.settings.load_full();
         if self.proxy.is_draining() {
             let text = "the router is shutting down";
-            return Err(self.refuse(SqlState::CANNOT_CONNECT_NOW, text, FAILED_SERVER).await);
+            return Err(self
+                .refuse(SqlState::CANNOT_CONNECT_NOW, text, FAILED_SERVER)
+                .await);
         }
         let is_console = CONSOLE_DATABASES.contains(&identity.database.as_str());
         let console = match is_console {
@@ -112,21 +114,29 @@ impl Attempt<'_> {
             true if settings.watchers.contains(&identity.user) => Console::Watcher,
             true => {
                 let text = "this user may not use the console";
-                let failed = self.refuse(SqlState::INVALID_AUTHORIZATION, text, REJECTED).await;
+                let failed = self
+                    .refuse(SqlState::INVALID_AUTHORIZATION, text, REJECTED)
+                    .await;
                 return Err(failed);
             }
         };
         if !is_console && self.proxy.clients() >= settings.clients_max {
             let text = "sorry, too many clients already";
             let result = LoginResult::TooManyClients;
-            return Err(self.refuse(SqlState::TOO_MANY_CONNECTIONS, text, result).await);
+            return Err(self
+                .refuse(SqlState::TOO_MANY_CONNECTIONS, text, result)
+                .await);
         }
-        let is_served =
-            settings.databases.iter().any(|name| name == "*" || *name == identity.database);
+        let is_served = settings
+            .databases
+            .iter()
+            .any(|name| name == "*" || *name == identity.database);
         if !is_console && !is_served {
             let text = format!("database \"{}\" is not served here", identity.database);
             let result = LoginResult::NoSuchDatabase;
-            return Err(self.refuse(SqlState::INVALID_CATALOG_NAME, &text, result).await);
+            return Err(self
+                .refuse(SqlState::INVALID_CATALOG_NAME, &text, result)
+                .await);
         }
         let login = Arc::new(to_upstream(&identity));
         let greeting = match is_console {
@@ -191,7 +201,9 @@ impl Attempt<'_> {
                     Ok(Some(_)) | Err(_) => {
                         let text = "expected a password message";
                         let result = LoginResult::ProtocolViolation;
-                        return Err(self.refuse(SqlState::PROTOCOL_VIOLATION, text, result).await);
+                        return Err(self
+                            .refuse(SqlState::PROTOCOL_VIOLATION, text, result)
+                            .await);
                     }
                 }
             }
@@ -208,7 +220,12 @@ impl Attempt<'_> {
         if let Some(users) = &settings.users {
             return LoginInput::Stored(users.get(user).cloned());
         }
-        match self.proxy.verifiers.lookup(user, &self.lookup_order()).await {
+        match self
+            .proxy
+            .verifiers
+            .lookup(user, &self.lookup_order())
+            .await
+        {
             Ok(stored) => LoginInput::Stored(stored),
             Err(error) => {
                 tracing::warn!(error = %error, "could not look up a user");
@@ -228,9 +245,16 @@ impl Attempt<'_> {
             ServerState::Down(_) => 3,
             ServerState::Quarantined(_) => 4,
         };
-        let mut servers: Vec<_> = snapshot.servers.iter().filter(|s| rank(s.state) < 4).collect();
+        let mut servers: Vec<_> = snapshot
+            .servers
+            .iter()
+            .filter(|s| rank(s.state) < 4)
+            .collect();
         servers.sort_by_key(|server| rank(server.state));
-        servers.into_iter().map(|server| server.address.clone()).collect()
+        servers
+            .into_iter()
+            .map(|server| server.address.clone())
+            .collect()
     }
 
     /// The settings that a server reports to this login. Asking for them also finds out whether
@@ -239,7 +263,10 @@ impl Attempt<'_> {
         let snapshot = self.proxy.snapshot.load_full();
         let deadline = self.proxy.deadline(clock::now());
         let primary = snapshot.primary();
-        let serving = snapshot.servers.iter().filter(|s| s.state == ServerState::Serving);
+        let serving = snapshot
+            .servers
+            .iter()
+            .filter(|s| s.state == ServerState::Serving);
         let candidates = primary.into_iter().chain(serving.map(|server| server.id));
         let mut failure = None;
         for server in candidates {
@@ -271,7 +298,9 @@ impl Attempt<'_> {
             (Some(error), None) => Err(self.refuse_by(&error).await),
             (None, None) => {
                 let text = "no server can be asked for this database now";
-                Err(self.refuse(SqlState::CANNOT_CONNECT_NOW, text, FAILED_SERVER).await)
+                Err(self
+                    .refuse(SqlState::CANNOT_CONNECT_NOW, text, FAILED_SERVER)
+                    .await)
             }
         }
     }
@@ -294,12 +323,18 @@ impl Attempt<'_> {
     ) -> Result<Arrived, Failed> {
         let secret_bytes = if identity.minor >= 2 { 32 } else { 4 };
         let cancels = &self.proxy.state.cancels;
-        let cancel = cancels.issue(secret_bytes).map_err(|_no_entropy| Failed(FAILED_SERVER))?;
+        let cancel = cancels
+            .issue(secret_bytes)
+            .map_err(|_no_entropy| Failed(FAILED_SERVER))?;
         let mut settings = TextSettings::default();
         let mut out = BytesMut::new();
         for (name, value) in greeting.iter() {
             // A session looks like one on a primary, wherever its greeting came from.
-            let value = if name == "in_hot_standby" { "off" } else { value };
+            let value = if name == "in_hot_standby" {
+                "off"
+            } else {
+                value
+            };
             settings.note(name.as_bytes(), value.as_bytes());
             backend::parameter_status(&mut out, name.as_bytes(), value.as_bytes());
         }
@@ -325,7 +360,11 @@ impl Attempt<'_> {
             address: self.peer,
             connected_at: clock::wall(),
         };
-        let entry = self.proxy.telemetry.directory().register_client(info, clock::now());
+        let entry = self
+            .proxy
+            .telemetry
+            .directory()
+            .register_client(info, clock::now());
         Ok(Arrived {
             client: self.client,
             login,
@@ -390,7 +429,8 @@ impl Attempt<'_> {
             true => SqlState::CANNOT_CONNECT_NOW,
             false => SqlState::TOO_MANY_CONNECTIONS,
         };
-        self.refuse(sqlstate, &error.to_string(), FAILED_SERVER).await
+        self.refuse(sqlstate, &error.to_string(), FAILED_SERVER)
+            .await
     }
 }
 
@@ -413,7 +453,10 @@ fn to_upstream(identity: &Identity) -> upstream::Login {
 /// What the console says of itself. The version is one that psql knows.
 fn console_greeting() -> BTreeMap<String, String> {
     [
-        ("server_version", concat!("15.0 (pgherd ", env!("CARGO_PKG_VERSION"), ")")),
+        (
+            "server_version",
+            concat!("15.0 (pgherd ", env!("CARGO_PKG_VERSION"), ")"),
+        ),
         ("server_encoding", "UTF8"),
         ("client_encoding", "UTF8"),
         ("DateStyle", "ISO"),

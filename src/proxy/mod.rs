@@ -1,7 +1,11 @@
 //! Clients in, statements out: accepts connections, logs clients in, and drives each session
 //! between its client and the server that it is lent. It holds no rule: what is done with a
 //! message is the session's to say, and where it goes the policy's.
-#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "mechanism")]
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "mechanism"
+)]
 
 mod accept;
 mod cancel;
@@ -177,7 +181,10 @@ impl Proxy {
 
     /// How many connections of a server are lent.
     fn load(&self, server: ServerId) -> u32 {
-        self.state.busy.get(server.index()).map_or(0, |busy| busy.load(Ordering::Relaxed))
+        self.state
+            .busy
+            .get(server.index())
+            .map_or(0, |busy| busy.load(Ordering::Relaxed))
     }
 
     fn count_lent(&self, server: ServerId) {
@@ -199,7 +206,9 @@ impl Proxy {
 
 impl fmt::Debug for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Proxy").field("clients", &self.clients()).finish_non_exhaustive()
+        f.debug_struct("Proxy")
+            .field("clients", &self.clients())
+            .finish_non_exhaustive()
     }
 }
 

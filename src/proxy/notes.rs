@@ -51,7 +51,11 @@ pub(super) fn record(proxy: &Proxy, card: &mut Card, note: Note) {
 }
 
 fn role_of(proxy: &Proxy, server: ServerId) -> Role {
-    proxy.snapshot.load().server(server).map_or(Role::Unknown, |view| view.role)
+    proxy
+        .snapshot
+        .load()
+        .server(server)
+        .map_or(Role::Unknown, |view| view.role)
 }
 
 const fn retry_of(cause: RetryCause) -> telemetry::RetryCause {

@@ -88,18 +88,16 @@ impl Session {
         if facts.statements.len() == 1 {
             unit.text = Some(frame.bytes.slice_ref(query.text));
         }
-        unit.push(Step::Raw { bytes: frame.bytes.clone(), expect: Expected::Ready });
+        unit.push(Step::Raw {
+            bytes: frame.bytes.clone(),
+            expect: Expected::Ready,
+        });
         unit.traits.set(Traits::COMPLETE);
         self.dispatch(world, unit, held, out)
     }
 
     /// Takes one message into a unit that is gathered or already runs.
-    fn take(
-        &mut self,
-        world: &World<'_>,
-        unit: &mut Unit,
-        frame: &Frame,
-    ) -> Result<Next, Refusal> {
+    fn take(&mut self, world: &World<'_>, unit: &mut Unit, frame: &Frame) -> Result<Next, Refusal> {
         match frame.tag {
             b'P' => self.take_parse(world, unit, frame)?,
             b'B' => self.take_bind(world, unit, frame)?,
@@ -137,11 +135,18 @@ impl Session {
                 self.fold(world, unit, &facts);
             }
             _ => {
-                unit.fold(Decision { intent: Intent::Write, why: Why::Utility, detail: None });
+                unit.fold(Decision {
+                    intent: Intent::Write,
+                    why: Why::Utility,
+                    detail: None,
+                });
                 unit.traits.set(Traits::MAY_WRITE);
             }
         }
-        unit.push(Step::Raw { bytes: frame.bytes.clone(), expect: Expected::Ready });
+        unit.push(Step::Raw {
+            bytes: frame.bytes.clone(),
+            expect: Expected::Ready,
+        });
         unit.traits.set(Traits::COMPLETE);
     }
 
@@ -255,7 +260,10 @@ impl Session {
             return Ok(());
         }
         self.fold(world, unit, &statement.facts);
-        unit.push(Step::Describe { unnamed: describe.name.is_empty(), statement });
+        unit.push(Step::Describe {
+            unnamed: describe.name.is_empty(),
+            statement,
+        });
         Ok(())
     }
 
@@ -276,7 +284,9 @@ impl Session {
             Some(answer) => {
                 unit.push(Step::Local(local::execute_reply(&answer, &portal.formats)));
             }
-            None => unit.push(Step::Fail(Refusal::Internal("a portal of ours without an answer"))),
+            None => unit.push(Step::Fail(Refusal::Internal(
+                "a portal of ours without an answer",
+            ))),
         }
         Ok(())
     }
@@ -312,7 +322,10 @@ impl Session {
     ) -> Result<(), Refusal> {
         match self.refusal_in_lost_transaction() {
             Some(refusal) => unit.push(Step::Fail(refusal)),
-            None => unit.push(Step::Raw { bytes: frame.bytes.clone(), expect }),
+            None => unit.push(Step::Raw {
+                bytes: frame.bytes.clone(),
+                expect,
+            }),
         }
         Ok(())
     }
@@ -368,7 +381,11 @@ impl Session {
             tag => return Err(Refusal::Protocol(format!("message {tag} is too long"))),
         };
         unit.traits.set(Traits::MAY_WRITE);
-        unit.fold(Decision { intent: Intent::Write, why: Why::ParseFailed, detail: None });
+        unit.fold(Decision {
+            intent: Intent::Write,
+            why: Why::ParseFailed,
+            detail: None,
+        });
         unit.push(Step::Raw { bytes, expect });
         Ok(Next::Dispatch)
     }
@@ -399,7 +416,10 @@ impl Session {
             Some(modes) => policy::Transaction::Begun(modes),
             None => policy::Transaction::None,
         };
-        let standing = Standing { transaction, ..Standing::FRESH };
+        let standing = Standing {
+            transaction,
+            ..Standing::FRESH
+        };
         let decision = policy::classify(facts, &standing, world.catalog, world.route);
         if decision.intent == Intent::Write {
             unit.traits.set(Traits::MAY_WRITE);
@@ -412,7 +432,8 @@ impl Session {
             for effect in &statement.effects {
                 match effect {
                     Effect::DiscardAll => {
-                        unit.traits.set(Traits::DISCARDS_ALL | Traits::DEALLOCATES_ALL);
+                        unit.traits
+                            .set(Traits::DISCARDS_ALL | Traits::DEALLOCATES_ALL);
                     }
                     Effect::Deallocate { name: None } => unit.traits.set(Traits::DEALLOCATES_ALL),
                     _ => {}
@@ -437,7 +458,10 @@ impl Session {
         match held {
             Some(held) => {
                 let why = self.why_bound().unwrap_or(Why::SameTransaction);
-                out.push(Output::Note(Note::Routed { server: held.server, why }));
+                out.push(Output::Note(Note::Routed {
+                    server: held.server,
+                    why,
+                }));
                 self.last_route = Some((held.server, why));
                 if let Some(refusal) = self.refusal_on_replica(world, &unit, &held) {
                     unit.steps.insert(0, Step::Fail(refusal));
@@ -519,14 +543,9 @@ impl Session {
 
     /// A transaction on a replica cannot leave state for the session's later units, which may run
     /// elsewhere: it would be silently gone.
-    fn refusal_on_replica(
-        &self,
-        world: &World<'_>,
-        unit: &Unit,
-        held: &Held,
-    ) -> Option<Refusal> {
-        let on_replica = held.route.intent == Intent::Read
-            && world.snapshot.primary() != Some(held.server);
+    fn refusal_on_replica(&self, world: &World<'_>, unit: &Unit, held: &Held) -> Option<Refusal> {
+        let on_replica =
+            held.route.intent == Intent::Read && world.snapshot.primary() != Some(held.server);
         let pin = unit.leaves.first().filter(|_| on_replica)?;
         Some(Refusal::BadCommand {
             sqlstate: SqlState::FEATURE_NOT_SUPPORTED,

@@ -18,15 +18,9 @@ use crate::wire::backend::{self, Column, Table};
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Answer {
     /// Rows.
-    Table {
-        table: Table,
-        tag: String,
-    },
+    Table { table: Table, tag: String },
     /// Done, with a NOTICE for each thing worth telling.
-    Done {
-        tag: String,
-        notices: Vec<String>,
-    },
+    Done { tag: String, notices: Vec<String> },
     /// There was no statement.
     Empty,
     /// An error.
@@ -64,9 +58,13 @@ impl Session {
             return None;
         };
         match &statement.kind {
-            Kind::Explain { mode: Explain::Route, text: range, .. } => {
-                Some(Own::ExplainRoute { inner: text.get(range.clone()).unwrap_or_default() })
-            }
+            Kind::Explain {
+                mode: Explain::Route,
+                text: range,
+                ..
+            } => Some(Own::ExplainRoute {
+                inner: text.get(range.clone()).unwrap_or_default(),
+            }),
             Kind::Show { name } if name.starts_with(OWN_PREFIX) => Some(Own::Show(name)),
             Kind::Set { name, value, .. } if name.starts_with(OWN_PREFIX) => {
                 Some(Own::Set { name, value })
@@ -94,7 +92,10 @@ impl Session {
             Own::Set { name, value } => self.set(name, value),
             Own::EndOfLostTransaction => {
                 self.end_lost_transaction();
-                Answer::Done { tag: "ROLLBACK".to_owned(), notices: Vec::new() }
+                Answer::Done {
+                    tag: "ROLLBACK".to_owned(),
+                    notices: Vec::new(),
+                }
             }
         })
     }
@@ -136,7 +137,10 @@ impl Session {
             "version" => env!("CARGO_PKG_VERSION").to_owned(),
             _ => return unknown_setting(name),
         };
-        Answer::Table { table: one_value(name, value), tag: "SHOW".to_owned() }
+        Answer::Table {
+            table: one_value(name, value),
+            tag: "SHOW".to_owned(),
+        }
     }
 
     fn set(&mut self, name: &str, value: &SetValue) -> Answer {
@@ -158,21 +162,31 @@ impl Session {
                 });
             }
         };
-        Answer::Done { tag: "SET".to_owned(), notices: Vec::new() }
+        Answer::Done {
+            tag: "SET".to_owned(),
+            notices: Vec::new(),
+        }
     }
 
     /// Where a statement would go now, and why.
     fn explain_route(&mut self, world: &World<'_>, inner: &[u8]) -> Answer {
         let facts = world.facts.facts(inner, self.reading);
         let decision = match self.why_bound() {
-            Some(why) => Decision { intent: Intent::Write, why, detail: None },
+            Some(why) => Decision {
+                intent: Intent::Write,
+                why,
+                detail: None,
+            },
             None => policy::classify(&facts, &Standing::FRESH, world.catalog, world.route),
         };
         let need = match decision.intent {
             Intent::Read => self.need(world),
             Intent::Write => Need::Bounded,
         };
-        let balance = Balance { pick: self.turn, load: world.load };
+        let balance = Balance {
+            pick: self.turn,
+            load: world.load,
+        };
         let choice = match self.bound_to() {
             Some(server) => format!("{} (held by this session)", world.snapshot.name(server)),
             None => match policy::choose(&decision, need, world.snapshot, world.route, balance) {
@@ -188,19 +202,36 @@ impl Session {
             },
         };
         let mut lines = vec![format!("target    {choice}")];
-        let detail = decision.detail.as_deref().map(|d| format!(" {d}")).unwrap_or_default();
+        let detail = decision
+            .detail
+            .as_deref()
+            .map(|d| format!(" {d}"))
+            .unwrap_or_default();
         lines.push(format!("reason    {}{detail}", decision.why));
         lines.push(format!("parsed    {}", summary(&facts)));
         lines.push(format!("session   {}", self.describe_need(need)));
         for considered in policy::considered(need, world.snapshot, world.route) {
-            lines.push(format!("considered {}", describe_considered(world.snapshot, &considered)));
+            lines.push(format!(
+                "considered {}",
+                describe_considered(world.snapshot, &considered)
+            ));
         }
-        let lines = lines.iter().flat_map(|line| line.split('\n')).map(str::to_owned).collect();
-        Answer::Table { table: route_table(lines), tag: "EXPLAIN".to_owned() }
+        let lines = lines
+            .iter()
+            .flat_map(|line| line.split('\n'))
+            .map(str::to_owned)
+            .collect();
+        Answer::Table {
+            table: route_table(lines),
+            tag: "EXPLAIN".to_owned(),
+        }
     }
 
     fn describe_need(&self, need: Need) -> String {
-        let pinned = self.pin().map(|pin| format!("pinned by {pin}, ")).unwrap_or_default();
+        let pinned = self
+            .pin()
+            .map(|pin| format!("pinned by {pin}, "))
+            .unwrap_or_default();
         match need {
             Need::Bounded => format!("{pinned}no write to wait for"),
             Need::Replayed(lsn) => format!("{pinned}must have replayed {lsn}"),
@@ -263,7 +294,10 @@ fn console_answer(world: &World<'_>, text: &[u8]) -> Answer {
             hint: None,
         });
     };
-    if text.trim_matches(|c: char| c.is_whitespace() || c == ';').is_empty() {
+    if text
+        .trim_matches(|c: char| c.is_whitespace() || c == ';')
+        .is_empty()
+    {
         return Answer::Empty;
     }
     match console(text) {
@@ -276,9 +310,10 @@ fn console_answer(world: &World<'_>, text: &[u8]) -> Answer {
 /// Whether a console statement brings rows and changes nothing.
 fn is_show(text: &[u8]) -> bool {
     let text = text.trim_ascii_start();
-    [b"show".as_slice(), b"select"]
-        .iter()
-        .any(|word| text.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word)))
+    [b"show".as_slice(), b"select"].iter().any(|word| {
+        text.get(..word.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(word))
+    })
 }
 
 fn unknown_setting(name: &str) -> Answer {
@@ -336,11 +371,22 @@ fn summary(facts: &Facts) -> String {
     let mut words = Vec::new();
     for statement in &facts.statements {
         let kind = format!("{:?}", statement.kind);
-        let kind = kind.split([' ', '(', '{']).next().unwrap_or_default().to_uppercase();
+        let kind = kind
+            .split([' ', '(', '{'])
+            .next()
+            .unwrap_or_default()
+            .to_uppercase();
         let names = |all: &[crate::statement::RelationName]| {
-            all.iter().map(|relation| relation.name.to_string()).collect::<Vec<_>>().join(", ")
+            all.iter()
+                .map(|relation| relation.name.to_string())
+                .collect::<Vec<_>>()
+                .join(", ")
         };
-        let functions: Vec<_> = statement.functions.iter().map(|f| f.name.to_string()).collect();
+        let functions: Vec<_> = statement
+            .functions
+            .iter()
+            .map(|f| f.name.to_string())
+            .collect();
         words.push(format!(
             "{kind}; relations {}; functions {}",
             or_none(names(&statement.relations)),

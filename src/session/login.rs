@@ -48,9 +48,17 @@ enum State {
     /// The verifier was asked for.
     LookingUp(Startup),
     /// The client has to choose a mechanism and to begin.
-    AwaitFirst { startup: Startup, known: Known, exchange: ServerExchange },
+    AwaitFirst {
+        startup: Startup,
+        known: Known,
+        exchange: ServerExchange,
+    },
     /// The client has to prove that it knows the key.
-    AwaitProof { startup: Startup, known: Known, exchange: ServerExchange },
+    AwaitProof {
+        startup: Startup,
+        known: Known,
+        exchange: ServerExchange,
+    },
     Done,
 }
 
@@ -130,7 +138,10 @@ pub enum Credential {
 impl Login {
     /// A login that has just been connected.
     pub const fn new(settings: LoginSettings) -> Self {
-        Self { settings, state: State::Greeting }
+        Self {
+            settings,
+            state: State::Greeting,
+        }
     }
 
     /// Whether the next bytes of the client are a packet without a tag.
@@ -152,11 +163,19 @@ impl Login {
                 "no server can be asked for the password of this user now".to_owned(),
             ),
             (
-                State::AwaitFirst { startup, known, exchange },
+                State::AwaitFirst {
+                    startup,
+                    known,
+                    exchange,
+                },
                 LoginInput::Message(frame),
             ) => first(startup, known, exchange, &frame, out),
             (
-                State::AwaitProof { startup, known, exchange },
+                State::AwaitProof {
+                    startup,
+                    known,
+                    exchange,
+                },
                 LoginInput::Message(frame),
             ) => proof(&startup, known, exchange, &frame, out),
             (State::Done, _) => State::Done,
@@ -237,7 +256,10 @@ impl Login {
         out: &mut Vec<LoginOutput>,
     ) -> State {
         let nobody = || {
-            (Known::Nobody, Verifier::mock(&self.settings.mock_secret, startup.user()))
+            (
+                Known::Nobody,
+                Verifier::mock(&self.settings.mock_secret, startup.user()),
+            )
         };
         let (known, verifier) = match stored {
             None => nobody(),
@@ -261,7 +283,11 @@ impl Login {
             backend::authentication_sasl(to, &[MECHANISM]);
         })));
         let exchange = ServerExchange::new(verifier, self.settings.nonce);
-        State::AwaitFirst { startup, known, exchange }
+        State::AwaitFirst {
+            startup,
+            known,
+            exchange,
+        }
     }
 }
 
@@ -288,7 +314,11 @@ fn first(
             out.push(LoginOutput::ToClient(reply::message(|to| {
                 backend::authentication_sasl_continue(to, &answer);
             })));
-            State::AwaitProof { startup, known, exchange }
+            State::AwaitProof {
+                startup,
+                known,
+                exchange,
+            }
         }
         Err(error) => refuse(out, error.sqlstate(), error.to_string()),
     }
@@ -325,7 +355,9 @@ fn admit(startup: &Startup, secret: Credential, out: &mut Vec<LoginOutput>) -> S
         .filter(|(name, _)| !matches!(name.as_ref(), b"user" | b"database" | b"replication"))
         .map(|(name, value)| (text(name), text(value)))
         .collect();
-    out.push(LoginOutput::ToClient(reply::message(backend::authentication_ok)));
+    out.push(LoginOutput::ToClient(reply::message(
+        backend::authentication_ok,
+    )));
     out.push(LoginOutput::LoggedIn(Box::new(Identity {
         user: text(startup.user()),
         database: text(startup.database()),
@@ -343,13 +375,20 @@ fn wrong_password(startup: &Startup, out: &mut Vec<LoginOutput>) -> State {
 }
 
 fn malformed(out: &mut Vec<LoginOutput>) -> State {
-    refuse(out, SqlState::PROTOCOL_VIOLATION, "malformed SCRAM message".to_owned())
+    refuse(
+        out,
+        SqlState::PROTOCOL_VIOLATION,
+        "malformed SCRAM message".to_owned(),
+    )
 }
 
 /// Tells the client why it may not come in.
 fn refuse(out: &mut Vec<LoginOutput>, sqlstate: SqlState, text: String) -> State {
     let mut message = BytesMut::new();
-    backend::error(&mut message, &ErrorFields::new(Severity::Fatal, sqlstate, text));
+    backend::error(
+        &mut message,
+        &ErrorFields::new(Severity::Fatal, sqlstate, text),
+    );
     out.push(LoginOutput::ToClient(message.freeze()));
     out.push(LoginOutput::Close);
     State::Done
@@ -367,14 +406,21 @@ mod tests {
     const SECRET: [u8; 32] = [7; 32];
 
     fn login(method: LoginMethod) -> Login {
-        Login::new(LoginSettings { method, nonce: [1; 18], mock_secret: SECRET })
+        Login::new(LoginSettings {
+            method,
+            nonce: [1; 18],
+            mock_secret: SECRET,
+        })
     }
 
     fn startup(parameters: &[(&'static str, &'static str)]) -> LoginInput {
         let bytes = |text: &'static str| Bytes::from_static(text.as_bytes());
         LoginInput::Packet(Ok(FirstPacket::Startup(Startup {
             minor: 0,
-            parameters: parameters.iter().map(|(n, v)| (bytes(n), bytes(v))).collect(),
+            parameters: parameters
+                .iter()
+                .map(|(n, v)| (bytes(n), bytes(v)))
+                .collect(),
             protocol_options: Vec::new(),
         })))
     }
@@ -386,7 +432,10 @@ mod tests {
     }
 
     fn message(write: impl FnOnce(&mut BytesMut)) -> LoginInput {
-        LoginInput::Message(Frame { tag: b'p', bytes: reply::message(write) })
+        LoginInput::Message(Frame {
+            tag: b'p',
+            bytes: reply::message(write),
+        })
     }
 
     fn body_of(output: &LoginOutput) -> Bytes {
@@ -408,7 +457,10 @@ mod tests {
         });
         let out = step(&mut login, input);
         let (_, proof) = exchange.proof(&body_of(&out[0])).unwrap();
-        step(&mut login, message(|to| frontend::sasl_response(to, &proof)))
+        step(
+            &mut login,
+            message(|to| frontend::sasl_response(to, &proof)),
+        )
     }
 
     fn verifier() -> String {
@@ -416,7 +468,8 @@ mod tests {
     }
 
     fn is_logged_in(out: &[LoginOutput]) -> bool {
-        out.iter().any(|output| matches!(output, LoginOutput::LoggedIn(_)))
+        out.iter()
+            .any(|output| matches!(output, LoginOutput::LoggedIn(_)))
     }
 
     #[test]
@@ -426,7 +479,10 @@ mod tests {
             panic!("refused: {out:?}");
         };
         assert!(matches!(identity.secret, Credential::Keys { .. }));
-        assert_eq!((identity.user.as_str(), identity.database.as_str()), ("ann", "ann"));
+        assert_eq!(
+            (identity.user.as_str(), identity.database.as_str()),
+            ("ann", "ann")
+        );
     }
 
     #[test]
@@ -446,7 +502,10 @@ mod tests {
     #[test]
     fn a_verifier_that_we_cannot_read_is_no_password() {
         assert!(!is_logged_in(&play(Some("md5abc".to_owned()), b"md5abc")));
-        assert!(!is_logged_in(&play(Some("SCRAM-SHA-256$x".to_owned()), b"SCRAM-SHA-256$x")));
+        assert!(!is_logged_in(&play(
+            Some("SCRAM-SHA-256$x".to_owned()),
+            b"SCRAM-SHA-256$x"
+        )));
     }
 
     #[test]
@@ -459,7 +518,10 @@ mod tests {
     fn a_message_at_the_wrong_moment_ends_the_login() {
         let mut login = login(LoginMethod::Scram);
         step(&mut login, startup(&[("user", "ann")]));
-        let out = step(&mut login, message(|to| frontend::sasl_response(to, b"n,,")));
+        let out = step(
+            &mut login,
+            message(|to| frontend::sasl_response(to, b"n,,")),
+        );
         assert!(matches!(out.last(), Some(LoginOutput::Close)));
     }
 }

@@ -117,7 +117,10 @@ impl Session {
             transaction: Transaction::None,
             transaction_wrote: false,
             pins: Pins::default(),
-            freshness: Freshness { need: Need::Bounded, epoch: Epoch::default() },
+            freshness: Freshness {
+                need: Need::Bounded,
+                epoch: Epoch::default(),
+            },
             explain: false,
             reading: settings.reading(),
             settings,
@@ -232,9 +235,9 @@ impl Session {
         match state {
             State::Running(running) => self.answered(world, running, cut, out),
             State::Resting(Some(held)) => self.unasked(world, held, cut, out, State::resting),
-            State::Gathering(unit, Some(held)) => {
-                self.unasked(world, held, cut, out, |held| State::Gathering(unit, Some(held)))
-            }
+            State::Gathering(unit, Some(held)) => self.unasked(world, held, cut, out, |held| {
+                State::Gathering(unit, Some(held))
+            }),
             State::Draining(Some(held)) => self.unasked(world, held, cut, out, State::draining),
             other @ (State::Resting(None)
             | State::Gathering(_, None)
@@ -315,14 +318,15 @@ impl Session {
     }
 
     /// Gives back a connection that came when nobody waited for it any more.
-    fn stray_grant(
-        &self,
-        state: State,
-        side: Box<ServerSide>,
-        out: &mut Vec<Output>,
-    ) -> State {
-        debug_assert!(matches!(state, State::Closed), "a lease that nobody asked for");
-        out.push(Output::Release { condition: Condition::Clean, side });
+    fn stray_grant(&self, state: State, side: Box<ServerSide>, out: &mut Vec<Output>) -> State {
+        debug_assert!(
+            matches!(state, State::Closed),
+            "a lease that nobody asked for"
+        );
+        out.push(Output::Release {
+            condition: Condition::Clean,
+            side,
+        });
         state
     }
 
@@ -393,12 +397,17 @@ impl Session {
 
     /// Notes that something of this session was committed, or may have been, just now.
     pub(super) fn wrote(&mut self, now: Instant, epoch: Epoch) {
-        self.freshness = Freshness { need: Need::SampleAfter(now), epoch };
+        self.freshness = Freshness {
+            need: Need::SampleAfter(now),
+            epoch,
+        };
     }
 
     /// The server whose connection the session holds, when it holds one.
     pub(super) fn bound_to(&self) -> Option<ServerId> {
-        self.last_route.map(|(server, _)| server).filter(|_| self.why_bound().is_some())
+        self.last_route
+            .map(|(server, _)| server)
+            .filter(|_| self.why_bound().is_some())
     }
 
     /// What a server must have replayed for the next read of this session.
@@ -430,7 +439,9 @@ impl Session {
         held: Option<Held>,
         out: &mut Vec<Output>,
     ) -> State {
-        out.push(Output::Note(Note::Refused { sqlstate: refusal.sqlstate().0 }));
+        out.push(Output::Note(Note::Refused {
+            sqlstate: refusal.sqlstate().0,
+        }));
         if refusal.ends_session() {
             return self.refuse_and_close(refusal, held, out);
         }
@@ -457,5 +468,8 @@ impl State {
 
 /// Gives a connection back.
 pub(super) fn release(held: Held, condition: Condition, out: &mut Vec<Output>) {
-    out.push(Output::Release { condition, side: held.side });
+    out.push(Output::Release {
+        condition,
+        side: held.side,
+    });
 }

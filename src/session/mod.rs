@@ -23,9 +23,7 @@ mod unit;
 mod waiting;
 
 pub use input::{ConsoleReply, Denial, Input, World};
-pub use login::{
-    Credential, Identity, Login, LoginInput, LoginMethod, LoginOutput, LoginSettings,
-};
+pub use login::{Credential, Identity, Login, LoginInput, LoginMethod, LoginOutput, LoginSettings};
 pub use machine::{Session, TextSettings};
 pub use output::{Condition, Note, Output, RetryCause};
 pub use pins::{Pin, Pins};

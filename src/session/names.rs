@@ -41,11 +41,15 @@ impl Names {
             return Err(refusal("prepared statements", "limits.prepared_statements"));
         }
         if self.bytes + weight(statement) > rules.prepared_bytes_max.0 {
-            return Err(refusal("bytes of prepared statements", "limits.prepared_bytes"));
+            return Err(refusal(
+                "bytes of prepared statements",
+                "limits.prepared_bytes",
+            ));
         }
         self.bytes += weight(statement);
         // The name owns its bytes: a slice would keep the whole read buffer alive.
-        self.statements.insert(Bytes::copy_from_slice(name), Arc::clone(statement));
+        self.statements
+            .insert(Bytes::copy_from_slice(name), Arc::clone(statement));
         Ok(())
     }
 

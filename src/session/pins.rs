@@ -145,7 +145,10 @@ mod tests {
 
     #[test]
     fn what_ends_with_its_transaction_pins_nothing() {
-        let local = Effect::LocalSetting { name: "a".into(), value: SetValue::Default };
+        let local = Effect::LocalSetting {
+            name: "a".into(),
+            value: SetValue::Default,
+        };
         let cursor = Effect::OpenCursor { name: "c".into() };
         assert!(Pins::left_by([local, cursor].iter()).is_empty());
     }

@@ -64,7 +64,10 @@ pub struct Interner {
 impl Interner {
     /// An interner that keeps `entries` statements.
     pub fn new(entries: usize) -> Self {
-        Self { known: Cache::new(entries), next: AtomicU64::new(1) }
+        Self {
+            known: Cache::new(entries),
+            next: AtomicU64::new(1),
+        }
     }
 
     /// The statement with this text and these types.
@@ -77,7 +80,12 @@ impl Interner {
         let (text, types) = (Bytes::copy_from_slice(text), Bytes::copy_from_slice(types));
         let id = StatementId(self.next.fetch_add(1, Ordering::Relaxed));
         let facts = Arc::clone(facts);
-        let prepared = Arc::new(Prepared { id, text: text.clone(), types: types.clone(), facts });
+        let prepared = Arc::new(Prepared {
+            id,
+            text: text.clone(),
+            types: types.clone(),
+            facts,
+        });
         self.known.insert((text, types), Arc::clone(&prepared));
         prepared
     }

@@ -115,7 +115,11 @@ impl Refusal {
     pub fn fields(&self) -> ErrorFields {
         let (message, detail, hint) = self.texts();
         ErrorFields {
-            severity: if self.ends_session() { Severity::Fatal } else { Severity::Error },
+            severity: if self.ends_session() {
+                Severity::Fatal
+            } else {
+                Severity::Error
+            },
             sqlstate: self.sqlstate(),
             message: message.into(),
             detail: detail.map(Into::into),
@@ -129,7 +133,10 @@ impl Refusal {
         match self {
             Self::Protocol(what) | Self::FrameTooLong(what) => plain(what),
             Self::NoPrimary { waited } => hinted(
-                format!("no primary took this statement within {} ms", waited.as_millis()),
+                format!(
+                    "no primary took this statement within {} ms",
+                    waited.as_millis()
+                ),
                 "The statement was not sent to any server: it is safe to try it again.",
             ),
             Self::NoServer => hinted(

@@ -210,7 +210,10 @@ impl Session {
             // A message of the server that is too large to hold is an error, a notice or a row
             // description with very long texts.
             Cut::Head(head) => {
-                let frame = Frame { tag: head.tag, bytes: head.bytes };
+                let frame = Frame {
+                    tag: head.tag,
+                    bytes: head.bytes,
+                };
                 self.message(world, running, frame, out)
             }
             Cut::Message(frame) => self.message(world, running, frame, out),
@@ -270,7 +273,10 @@ impl Session {
         out: &mut Vec<Output>,
     ) -> State {
         let view = ErrorView::new(frame.body());
-        if view.severity().is_some_and(|severity| severity.ends_session()) {
+        if view
+            .severity()
+            .is_some_and(|severity| severity.ends_session())
+        {
             return self.lost_while_running(world, running, out);
         }
         running.copy = Copy::None;
@@ -326,7 +332,9 @@ impl Session {
             if mem::take(&mut self.transaction_wrote) {
                 self.wrote(world.now, world.snapshot.epoch);
             }
-            out.push(Output::Note(Note::Ended { server: held.server }));
+            out.push(Output::Note(Note::Ended {
+                server: held.server,
+            }));
         }
         if unit.traits.has(Traits::CHANGES_SCHEMA) {
             out.push(Output::Note(Note::SchemaChanged));
@@ -368,7 +376,9 @@ impl Session {
         let Running { mut unit, held, .. } = *running;
         out.push(Output::Note(Note::Retried { cause }));
         if cause == RetryCause::ReadOnlyServer {
-            out.push(Output::Note(Note::Misrouted { server: held.server }));
+            out.push(Output::Note(Note::Misrouted {
+                server: held.server,
+            }));
             if let Some(text) = &unit.text {
                 world.facts.learn_write(text, self.reading);
             }
@@ -391,7 +401,14 @@ impl Session {
         running: Box<Running>,
         out: &mut Vec<Output>,
     ) -> State {
-        let Running { mut unit, held, answer, open, in_transaction, .. } = *running;
+        let Running {
+            mut unit,
+            held,
+            answer,
+            open,
+            in_transaction,
+            ..
+        } = *running;
         let server = held.server;
         let read_only = held.route.intent == Intent::Read || !unit.traits.has(Traits::MAY_WRITE);
         out.push(Output::Note(Note::ServerLost { server }));
@@ -420,7 +437,9 @@ impl Session {
         }
         let untouched = !matches!(answer, Answer::Begun) && open == Open::Complete;
         if read_only && untouched && unit.attempts < ATTEMPTS_MAX {
-            out.push(Output::Note(Note::Retried { cause: RetryCause::ConnectionLost }));
+            out.push(Output::Note(Note::Retried {
+                cause: RetryCause::ConnectionLost,
+            }));
             unit.bytes = 0;
             return self.route(world, unit, out);
         }
@@ -454,12 +473,22 @@ impl Sender<'_> {
                 self.expected.push_back(expect.clone());
             }
             Step::Parse { statement, name } => self.parse(statement, name),
-            Step::Bind { statement, unnamed, portal, rest } => {
+            Step::Bind {
+                statement,
+                unnamed,
+                portal,
+                rest,
+            } => {
                 let name = self.ensure(statement, *unnamed);
                 frontend::bind_for(&mut self.buffer, &name, portal, rest);
                 self.expected.push_back(Expected::Bind);
             }
-            Step::BindHead { statement, unnamed, portal, head } => {
+            Step::BindHead {
+                statement,
+                unnamed,
+                portal,
+                head,
+            } => {
                 let name = self.ensure(statement, *unnamed);
                 match frontend::bind_head_for(&mut self.buffer, head, &name, portal) {
                     Ok(()) => self.expected.push_back(Expected::Bind),
@@ -479,7 +508,8 @@ impl Sender<'_> {
                 // done for the error that we show instead.
                 frontend::parse(&mut self.buffer, b"", UNPARSABLE, &[0, 0]);
                 self.side.unnamed = None;
-                self.expected.push_back(Expected::Failure(reply::encode_refusal(refusal)));
+                self.expected
+                    .push_back(Expected::Failure(reply::encode_refusal(refusal)));
             }
             Step::More(bytes) => self.raw(bytes),
             Step::Flush => frontend::flush(&mut self.buffer),
@@ -502,7 +532,8 @@ impl Sender<'_> {
 
     fn flush(&mut self) {
         if !self.buffer.is_empty() {
-            self.out.push(Output::ToServer(self.buffer.split().freeze()));
+            self.out
+                .push(Output::ToServer(self.buffer.split().freeze()));
         }
     }
 
@@ -517,7 +548,8 @@ impl Sender<'_> {
         } else {
             self.prepare(statement);
         }
-        self.expected.push_back(Expected::Parse(Arc::clone(statement), name.clone()));
+        self.expected
+            .push_back(Expected::Parse(Arc::clone(statement), name.clone()));
     }
 
     fn prepare(&mut self, statement: &Arc<Prepared>) {
@@ -536,13 +568,15 @@ impl Sender<'_> {
             if self.side.unnamed != Some(statement.id) {
                 frontend::parse(&mut self.buffer, b"", &statement.text, &statement.types);
                 self.side.unnamed = Some(statement.id);
-                self.expected.push_back(Expected::PrepareAgain(Arc::clone(statement)));
+                self.expected
+                    .push_back(Expected::PrepareAgain(Arc::clone(statement)));
             }
             return Bytes::new();
         }
         if !self.side.has(statement.id) {
             self.prepare(statement);
-            self.expected.push_back(Expected::PrepareAgain(Arc::clone(statement)));
+            self.expected
+                .push_back(Expected::PrepareAgain(Arc::clone(statement)));
         }
         statement.id.server_name()
     }

@@ -11,9 +11,9 @@ use bytes::Bytes;
 use super::Refusal;
 use super::pins::Pins;
 use super::prepared::Prepared;
-use crate::wire::frame::Head;
 use crate::policy::{Decision, Intent, Why};
 use crate::statement::{Access, Modes, Verb};
+use crate::wire::frame::Head;
 
 /// One message of a client, as far as it is understood before its server is known.
 #[derive(Debug)]
@@ -214,7 +214,11 @@ impl Unit {
                     true => (Intent::Read, Why::ReadOnlyTransaction),
                     false => (Intent::Write, Why::ExplicitTransaction),
                 };
-                self.fold(Decision { intent, why, detail: None });
+                self.fold(Decision {
+                    intent,
+                    why,
+                    detail: None,
+                });
             }
             Verb::Commit(_) | Verb::Rollback(_) | Verb::PrepareTransaction => self.begun = None,
             Verb::SetTransaction(_)
@@ -230,6 +234,10 @@ impl Unit {
     /// Makes the unit go to the primary, whatever it needs itself.
     pub(super) fn demand_primary(&mut self, why: Why) {
         let detail = self.decision.take().and_then(|decision| decision.detail);
-        self.decision = Some(Decision { intent: Intent::Write, why, detail });
+        self.decision = Some(Decision {
+            intent: Intent::Write,
+            why,
+            detail,
+        });
     }
 }

@@ -57,7 +57,10 @@ impl Session {
             Intent::Write => policy::Need::Bounded,
         };
         self.turn = self.turn.wrapping_add(1);
-        let balance = Balance { pick: self.turn, load: world.load };
+        let balance = Balance {
+            pick: self.turn,
+            load: world.load,
+        };
         match policy::choose(&decision, need, world.snapshot, world.route, balance) {
             Choice::Go(route) => {
                 out.push(Output::Lease(route.clone()));
@@ -88,7 +91,9 @@ impl Session {
             out.push(Output::Note(Note::Held));
         }
         waiting.asked = None;
-        out.push(Output::Arm(Some(waiting.deadline.min(world.now + LOOK_AGAIN_AFTER))));
+        out.push(Output::Arm(Some(
+            waiting.deadline.min(world.now + LOOK_AGAIN_AFTER),
+        )));
         State::Waiting(waiting)
     }
 
@@ -115,7 +120,13 @@ impl Session {
         side: Box<ServerSide>,
         out: &mut Vec<Output>,
     ) -> State {
-        let Waiting { unit, since, asked, held, .. } = waiting;
+        let Waiting {
+            unit,
+            since,
+            asked,
+            held,
+            ..
+        } = waiting;
         let Some(route) = asked else {
             debug_assert!(false, "a lease that was not asked for");
             return self.refuse_and_close(&Refusal::Internal("unasked lease"), None, out);
@@ -124,14 +135,26 @@ impl Session {
             out.push(Output::Arm(None));
             out.push(Output::Note(Note::Released { since }));
         }
-        out.push(Output::Note(Note::Routed { server, why: route.why }));
+        out.push(Output::Note(Note::Routed {
+            server,
+            why: route.why,
+        }));
         self.last_route = Some((server, route.why));
         if self.explain {
             let decision = unit.decision();
             let text = explain_line(world, &route, decision.detail.as_deref());
             out.push(Output::ToClient(reply::notice(text)));
         }
-        self.run(world, unit, Held { server, side, route }, out)
+        self.run(
+            world,
+            unit,
+            Held {
+                server,
+                side,
+                route,
+            },
+            out,
+        )
     }
 
     /// There is no such connection.
@@ -144,9 +167,14 @@ impl Session {
     ) -> State {
         match denial {
             Denial::Unreachable(server) => {
-                out.push(Output::Note(Note::Retried { cause: RetryCause::Unreachable }));
+                out.push(Output::Note(Note::Retried {
+                    cause: RetryCause::Unreachable,
+                }));
                 let on_primary = world.snapshot.primary() == Some(server);
-                let was_read = waiting.asked.as_ref().is_some_and(|r| r.intent == Intent::Read);
+                let was_read = waiting
+                    .asked
+                    .as_ref()
+                    .is_some_and(|r| r.intent == Intent::Read);
                 if !on_primary && was_read {
                     // One replica that cannot be reached is no reason to try them all.
                     waiting.unit.demand_primary(Why::NoReplica);
@@ -198,7 +226,9 @@ fn explain_line(world: &World<'_>, route: &Route, detail: Option<&str>) -> Strin
         Some(server) => server.role.as_str(),
         None => "unknown",
     };
-    let detail = detail.map(|detail| format!(" {detail}")).unwrap_or_default();
+    let detail = detail
+        .map(|detail| format!(" {detail}"))
+        .unwrap_or_default();
     format!("pgherd: {name} ({role}): {}{detail}", route.why)
 }
 
