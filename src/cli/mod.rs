@@ -12,6 +12,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub mod check;
+pub mod healthcheck;
+pub mod run;
 pub mod setup_sql;
 pub mod version;
 

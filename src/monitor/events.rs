@@ -42,16 +42,25 @@ pub struct Recorded {
     pub record: FailoverRecord,
 }
 
+/// The newest events, and how many there ever were.
+#[derive(Debug, Default)]
+struct Events {
+    total: u64,
+    newest: VecDeque<MonitorEvent>,
+}
+
 /// The two lists.
 #[derive(Debug, Default)]
 pub(super) struct Journal {
-    events: Mutex<VecDeque<MonitorEvent>>,
+    events: Mutex<Events>,
     records: Mutex<VecDeque<Recorded>>,
 }
 
 impl Journal {
     pub(super) fn note(&self, event: MonitorEvent) {
-        push(&mut lock(&self.events), event, EVENTS_MAX);
+        let mut events = lock(&self.events);
+        events.total += 1;
+        push(&mut events.newest, event, EVENTS_MAX);
     }
 
     /// A later chapter of the same story replaces the earlier one, unless that was an ending.
@@ -66,8 +75,15 @@ impl Journal {
         push(&mut records, recorded, RECORDS_MAX);
     }
 
-    pub(super) fn events(&self) -> Vec<MonitorEvent> {
-        lock(&self.events).iter().cloned().collect()
+    /// How many events there ever were, and those after the first `seen` that are still kept.
+    pub(super) fn events_since(&self, seen: u64) -> (u64, Vec<MonitorEvent>) {
+        let events = lock(&self.events);
+        let new = usize::try_from(events.total.saturating_sub(seen)).unwrap_or(usize::MAX);
+        let skip = events.newest.len().saturating_sub(new);
+        (
+            events.total,
+            events.newest.iter().skip(skip).cloned().collect(),
+        )
     }
 
     pub(super) fn records(&self) -> Vec<Recorded> {

@@ -55,9 +55,10 @@ impl MonitorHandle {
         self.journal.records()
     }
 
-    /// What happened, oldest first.
-    pub fn events(&self) -> Vec<MonitorEvent> {
-        self.journal.events()
+    /// How many events there ever were, and those after the first `seen` that are still kept,
+    /// oldest first.
+    pub fn events_since(&self, seen: u64) -> (u64, Vec<MonitorEvent>) {
+        self.journal.events_since(seen)
     }
 
     /// Puts new rules in force.

@@ -10,8 +10,10 @@
 )]
 
 mod catalog;
+mod catalogs;
 
 pub use catalog::read_catalog;
+pub use catalogs::CatalogStore;
 mod actions;
 mod brain;
 mod connect;

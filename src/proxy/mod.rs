@@ -175,7 +175,8 @@ impl Proxy {
         self.state.bells.count()
     }
 
-    fn is_draining(&self) -> bool {
+    /// Whether it takes no new clients any more.
+    pub fn is_draining(&self) -> bool {
         self.state.draining.load(Ordering::Acquire)
     }
 

@@ -3,8 +3,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::local;
 use super::machine::{Held, State};
 use super::pins::{Pin, Pins};

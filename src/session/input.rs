@@ -99,6 +99,8 @@ pub enum ConsoleReply {
         /// What was done, one NOTICE each.
         notices: Vec<String>,
     },
+    /// There was no command.
+    Empty,
     /// Refused.
     Refused(Refusal),
 }

@@ -303,6 +303,7 @@ fn console_answer(world: &World<'_>, text: &[u8]) -> Answer {
     match console(text) {
         ConsoleReply::Table { table, tag } => Answer::Table { table, tag },
         ConsoleReply::Done { tag, notices } => Answer::Done { tag, notices },
+        ConsoleReply::Empty => Answer::Empty,
         ConsoleReply::Refused(refusal) => Answer::Refused(refusal),
     }
 }

@@ -14,7 +14,7 @@ mod counters;
 mod directory;
 mod events;
 mod histogram;
-mod log;
+pub mod log;
 mod meters;
 mod process;
 mod rates;
