@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::{Decision, Intent, RouteRules, Why};
 use crate::statement::{
-    Access, Catalog, Change, Effect, Explain, Facts, FunctionUse, Hint, Isolation, Kind, Learned,
-    Modes, RelationName, Statement, Syntax, Verb, Verdict, syntax,
+    Access, Builtin, Catalog, Chain, Change, Effect, Explain, Facts, FunctionUse, Hint, Isolation,
+    Kind, Learned, Modes, RelationName, Statement, Syntax, Verb, Verdict, builtin, syntax,
 };
 
 /// Where a session stands when a unit of work begins.
@@ -132,6 +132,7 @@ fn unpinned(
     if facts.unparsed.is_some() {
         return write(Why::ParseFailed);
     }
+    course.note_end();
     if course.saw_read_write {
         return write(Why::ExplicitTransaction);
     }
@@ -252,11 +253,13 @@ impl Course {
             Verb::PrepareTransaction | Verb::FinishPrepared => {
                 return Some(write(Why::TwoPhase));
             }
-            Verb::Commit(_) | Verb::Rollback(_) => {
+            Verb::Commit(chain) | Verb::Rollback(chain) => {
                 if self.open.is_some() {
                     self.note_run();
                 }
-                self.open = None;
+                if *chain == Chain::NoChain {
+                    self.open = None;
+                }
                 return None;
             }
             Verb::Savepoint(_) | Verb::Release(_) | Verb::RollbackTo(_) | Verb::SetConstraints => {
@@ -282,6 +285,13 @@ impl Course {
             None => {}
         }
         self.note_modes();
+    }
+
+    /// A transaction that the unit leaves open stays where the unit ran.
+    fn note_end(&mut self) {
+        if self.open.is_some() {
+            self.note_run();
+        }
     }
 
     fn note_modes(&mut self) {
@@ -312,7 +322,11 @@ fn of_statement(statement: &Statement) -> Option<Decision> {
     if statement.unparsed.is_some() {
         return Some(write(Why::ParseFailed));
     }
-    statement.effects.iter().find_map(by_effect)
+    let mut decision = statement.effects.iter().find_map(by_effect)?;
+    if let Some(called) = statement.functions.iter().find(is_of_connection) {
+        decision.detail = Some(Arc::from(called.name.as_ref()));
+    }
+    Some(decision)
 }
 
 fn by_kind(statement: &Statement) -> Option<Decision> {
@@ -352,6 +366,13 @@ fn by_kind(statement: &Statement) -> Option<Decision> {
         Kind::Other => Why::ParseFailed,
     };
     Some(write(why))
+}
+
+fn is_of_connection(called: &&FunctionUse) -> bool {
+    matches!(
+        builtin(&called.name),
+        Some(Builtin::Advisory | Builtin::Depends | Builtin::Writes)
+    )
 }
 
 /// What a read leaves behind belongs on the session's own connection to the primary.

@@ -15,3 +15,6 @@ pub use rules::{
     ConfirmBy, FailoverMode, FailoverRules, HealthRules, LagRules, LostBytes, ReadTargets,
     RouteRules, Rules, WhenAllLag,
 };
+
+#[cfg(test)]
+mod cases;

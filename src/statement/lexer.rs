@@ -364,8 +364,8 @@ mod tests {
     #[test]
     fn strings_end_where_the_server_ends_them() {
         assert_eq!(
-            tokens(r"'a''b' E'a\'b' 'a\' x"),
-            ["'a''b'", r"E'a\'b'", r"'a\'", "x"]
+            tokens(r"'a''b' E'a\'b', 'a\' x"),
+            ["'a''b'", r"E'a\'b'", ",", r"'a\'", "x"]
         );
         assert_eq!(
             tokens("$$a'b$$ $x$ $$ $x$ a$b$c $1"),

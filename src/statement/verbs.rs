@@ -66,9 +66,17 @@ fn with_names(kind: Kind, tokens: &[Token<'_>]) -> Statement {
     let relations = target(tokens)
         .and_then(|at| dotted_name(tokens, at))
         .map(|(schema, name, _)| RelationName { schema, name });
+    let functions = if kind == Kind::Ddl {
+        // What is defined looks like a call, and nothing is called.
+        Vec::new()
+    } else if kind == Kind::Execute {
+        query::called(tokens.get(2..).unwrap_or_default())
+    } else {
+        query::called(tokens)
+    };
     let mut statement = Statement {
         relations: relations.into_iter().collect(),
-        functions: query::called(tokens),
+        functions,
         ..Statement::of_kind(kind)
     };
     if statement.kind == Kind::Ddl && makes_temporary(tokens) {
@@ -367,7 +375,7 @@ fn prepare(tokens: &[Token<'_>]) -> Option<Statement> {
     };
     tokens.get(after)?.is("as").then(|| Statement {
         effects: vec![Effect::PreparedStatement { name }],
-        functions: query::called(tokens),
+        functions: query::called(tokens.get(after..).unwrap_or_default()),
         ..Statement::of_kind(Kind::Prepare)
     })
 }
