@@ -132,68 +132,10 @@ fn stands(name: &str) -> Standing<'_> {
 }
 
 fn catalog() -> Catalog {
-    use Persistence::{Permanent, Temporary, Unlogged};
-    use Volatility::{Immutable, Stable, Volatile};
-    let function =
-        |oid, schema: &str, name: &str, volatility, args: (u16, Option<u16>)| FunctionRow {
-            oid,
-            schema: schema.into(),
-            name: name.into(),
-            volatility,
-            args_min: args.0,
-            args_max: args.1,
-            takes: if name == "secret_of" {
-                Takes::OneRow
-            } else {
-                Takes::Values
-            },
-        };
-    let exactly = |args| (args, Some(args));
-    let builtin = |oid, name, volatility, args| function(oid, "pg_catalog", name, volatility, args);
-    let relation = |oid, schema: &str, name: &str, persistence| RelationRow {
-        oid,
-        schema: schema.into(),
-        name: name.into(),
-        persistence,
-        storage: if name.starts_with("far") {
-            Storage::Foreign
-        } else {
-            Storage::Local
-        },
-    };
     let uses = |relation, uses| UseRow { relation, uses };
     Catalog::from_rows(&CatalogRows {
-        functions: vec![
-            builtin(1, "lower", Immutable, exactly(1)),
-            builtin(2, "count", Immutable, exactly(1)),
-            builtin(3, "now", Stable, exactly(0)),
-            builtin(4, "random", Volatile, exactly(0)),
-            builtin(5, "nextval", Volatile, exactly(1)),
-            builtin(6, "pg_backend_pid", Stable, exactly(0)),
-            builtin(7, "pg_advisory_lock", Volatile, (1, Some(2))),
-            builtin(8, "pg_sleep", Volatile, exactly(1)),
-            builtin(9, "set_config", Volatile, exactly(3)),
-            builtin(10, "pg_advisory_xact_lock", Volatile, (1, Some(2))),
-            builtin(11, "pg_is_in_recovery", Volatile, exactly(0)),
-            function(20, "public", "report", Stable, exactly(1)),
-            function(21, "public", "report", Volatile, exactly(2)),
-            function(22, "app", "touch", Volatile, exactly(0)),
-            function(23, "public", "fmt", Immutable, (1, None)),
-            function(24, "public", "secret_of", Volatile, exactly(1)),
-        ],
-        relations: vec![
-            relation(100, "public", "orders", Permanent),
-            relation(101, "public", "users", Permanent),
-            relation(102, "app", "audit_log", Permanent),
-            relation(103, "public", "v_orders", Permanent),
-            relation(104, "public", "v_seq", Permanent),
-            relation(105, "public", "v_deep", Permanent),
-            relation(106, "public", "v_unlogged", Permanent),
-            relation(107, "public", "scratch", Unlogged),
-            relation(108, "pg_temp_3", "session_tmp", Temporary),
-            relation(109, "public", "far", Permanent),
-            relation(110, "public", "partitioned", Permanent),
-        ],
+        functions: functions(),
+        relations: relations(),
         uses: vec![
             uses(103, Used::Relation(100)),
             uses(103, Used::Function(1)),
@@ -213,4 +155,82 @@ fn catalog() -> Catalog {
             context: CastContext::Written,
         }],
     })
+}
+
+fn functions() -> Vec<FunctionRow> {
+    use Volatility::{Immutable, Stable, Volatile};
+    let exactly = |args| (args, Some(args));
+    let rows = [
+        ("pg_catalog", "lower", Immutable, exactly(1)),
+        ("pg_catalog", "count", Immutable, exactly(1)),
+        ("pg_catalog", "now", Stable, exactly(0)),
+        ("pg_catalog", "random", Volatile, exactly(0)),
+        ("pg_catalog", "nextval", Volatile, exactly(1)),
+        ("pg_catalog", "pg_backend_pid", Stable, exactly(0)),
+        ("pg_catalog", "pg_advisory_lock", Volatile, (1, Some(2))),
+        ("pg_catalog", "pg_sleep", Volatile, exactly(1)),
+        ("pg_catalog", "set_config", Volatile, exactly(3)),
+        (
+            "pg_catalog",
+            "pg_advisory_xact_lock",
+            Volatile,
+            (1, Some(2)),
+        ),
+        ("pg_catalog", "pg_is_in_recovery", Volatile, exactly(0)),
+        ("public", "report", Stable, exactly(1)),
+        ("public", "report", Volatile, exactly(2)),
+        ("public", "fmt", Immutable, (1, None)),
+        ("public", "secret_of", Volatile, exactly(1)),
+        ("app", "touch", Volatile, exactly(0)),
+    ];
+    let oid = |name: &str, place: u32| if name == "touch" { 22 } else { place };
+    (1..)
+        .zip(rows)
+        .map(
+            |(place, (schema, name, volatility, (args_min, args_max)))| FunctionRow {
+                oid: oid(name, place),
+                schema: schema.into(),
+                name: name.into(),
+                volatility,
+                args_min,
+                args_max,
+                takes: if name == "secret_of" {
+                    Takes::OneRow
+                } else {
+                    Takes::Values
+                },
+            },
+        )
+        .collect()
+}
+
+fn relations() -> Vec<RelationRow> {
+    use Persistence::{Permanent, Temporary, Unlogged};
+    let rows = [
+        ("public", "orders", Permanent),
+        ("public", "users", Permanent),
+        ("app", "audit_log", Permanent),
+        ("public", "v_orders", Permanent),
+        ("public", "v_seq", Permanent),
+        ("public", "v_deep", Permanent),
+        ("public", "v_unlogged", Permanent),
+        ("public", "scratch", Unlogged),
+        ("pg_temp_3", "session_tmp", Temporary),
+        ("public", "far", Permanent),
+        ("public", "partitioned", Permanent),
+    ];
+    (100..)
+        .zip(rows)
+        .map(|(oid, (schema, name, persistence))| RelationRow {
+            oid,
+            schema: schema.into(),
+            name: name.into(),
+            persistence,
+            storage: if name == "far" {
+                Storage::Foreign
+            } else {
+                Storage::Local
+            },
+        })
+        .collect()
 }

@@ -244,6 +244,10 @@ fn to_primary(snapshot: &Snapshot, intent: Intent, why: Why) -> Choice {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a snapshot needs some instant, and any will do"
+)]
 mod tests {
     use std::time::{Duration, Instant};
 
