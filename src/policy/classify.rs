@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use super::{Decision, Intent, RouteRules, Why};
 use crate::statement::{
-    Access, Builtin, Catalog, Chain, Change, Effect, Explain, Facts, FunctionUse, Hint, Isolation,
-    Kind, Learned, Modes, RelationName, Statement, Syntax, Verb, Verdict, builtin, syntax,
+    Access, Builtin, Catalog, Chain, Change, Effect, Explain, Facts, FunctionUse, Hint, Hold,
+    Isolation, Kind, Learned, Modes, RelationName, Statement, Syntax, Verb, Verdict, builtin,
+    syntax,
 };
 
 /// Where a session stands when a unit of work begins.
@@ -223,12 +224,8 @@ impl Course {
             return self.step_verb(verb);
         }
         let own = of_statement(statement);
-        // A setting does not take a READ ONLY transaction off its replica: it is sent with it.
-        let is_setting = matches!(
-            statement.kind,
-            Kind::Set { .. } | Kind::ResetAll | Kind::Show { .. }
-        );
-        if own.is_some() && is_setting && self.is_read_only() {
+        // Settings and cursors do not take a READ ONLY transaction off its replica.
+        if own.is_some() && self.is_read_only() && stays_in_transaction(statement) {
             self.saw_read_only = true;
             return None;
         }
@@ -303,6 +300,23 @@ impl Course {
             self.isolation_seen = isolation;
         }
     }
+}
+
+/// Whether a command may run on a replica as part of a READ ONLY transaction: what it leaves is
+/// sent along, or ends with the transaction.
+fn stays_in_transaction(statement: &Statement) -> bool {
+    let is_such = matches!(
+        &statement.kind,
+        Kind::Set { .. }
+            | Kind::ResetAll
+            | Kind::Show { .. }
+            | Kind::Declare {
+                hold: Hold::Transaction
+            }
+            | Kind::Fetch { .. }
+            | Kind::Close
+    );
+    is_such && statement.change.is_none() && statement.unparsed.is_none()
 }
 
 /// What a statement is by itself, when it is not a read.

@@ -231,6 +231,7 @@ const BEFORE_PARENTHESIS: &[&str] = &[
     "offset",
     "on",
     "only",
+    "operator",
     "or",
     "ordinality",
     "over",

@@ -477,3 +477,104 @@ mod hostile {
         assert_eq!(plain("'a', 'b'"), None);
     }
 }
+
+/// What must hold for every text.
+#[cfg(test)]
+mod always {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::statement::FactsCache;
+
+    /// Pieces of SQL in an order that nobody would write.
+    fn soup() -> impl Strategy<Value = String> {
+        let pieces = prop::sample::select(vec![
+            "SELECT",
+            "INSERT INTO",
+            "DELETE FROM t",
+            "UPDATE",
+            "FROM",
+            "t",
+            "f(",
+            "(",
+            ")",
+            ",",
+            "1",
+            "'a'",
+            "'",
+            "\"q\"",
+            "\"",
+            "$$",
+            "$x$",
+            "--",
+            "/*",
+            "*/",
+            "\n",
+            ";",
+            "WITH x AS (",
+            "BEGIN",
+            "COMMIT",
+            "SET a =",
+            "INTO",
+            "FOR UPDATE",
+            "E'\\'",
+            "::",
+            ".",
+            "*",
+            "+",
+            "JOIN",
+            "ON",
+            "CASE",
+            "END",
+            "set_config('a', 'b', true)",
+            "EXPLAIN",
+            "COPY (",
+            "$1",
+            "PREPARE",
+            "DECLARE c CURSOR FOR",
+            "[",
+            "]",
+            "é",
+            "TABLE",
+            "VALUES",
+        ]);
+        prop::collection::vec(pieces, 0..40).prop_map(|pieces| pieces.join(" "))
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_have_facts(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let facts = Facts::of(&bytes, Reading::STANDARD);
+            prop_assert!(facts.statements.len() <= STATEMENTS_MAX);
+        }
+
+        #[test]
+        fn a_soup_of_sql_has_the_same_facts_with_and_without_the_cache(text in soup()) {
+            let cache = FactsCache::new(1 << 20, [3, 7]);
+            let found = Facts::of(text.as_bytes(), Reading::STANDARD);
+            prop_assert_eq!(&*cache.facts(text.as_bytes(), Reading::STANDARD), &found);
+            prop_assert_eq!(&*cache.facts(text.as_bytes(), Reading::STANDARD), &found);
+        }
+
+        #[test]
+        fn a_comment_changes_nothing_but_the_places(text in soup()) {
+            prop_assume!(!text.contains("EXPLAIN"));
+            let plain = Facts::of(text.as_bytes(), Reading::STANDARD);
+            let commented = format!("/* it's a $$ \" ; */ {text}");
+            prop_assert_eq!(Facts::of(commented.as_bytes(), Reading::STANDARD), plain);
+        }
+
+        #[test]
+        fn a_row_lock_is_found_wherever_it_stands(before in soup(), after in soup()) {
+            let text = format!("SELECT a FROM t {before} FOR UPDATE {after}");
+            let facts = Facts::of(text.as_bytes(), Reading::STANDARD);
+            let is_read = facts.unparsed.is_none()
+                && facts.statements.iter().all(|statement| {
+                    matches!(statement.kind, Kind::Select) && statement.change.is_none()
+                });
+            let is_quoted = before.contains(['\'', '"', '$']) || before.contains("--")
+                || before.contains("/*");
+            prop_assert!(is_quoted || !is_read, "{text}");
+        }
+    }
+}

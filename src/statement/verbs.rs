@@ -36,7 +36,7 @@ pub(super) fn read(text: &str, tokens: &[Token<'_>], cut: Option<Unparsed>) -> S
             session(&word, tokens)
         }
         "prepare" => prepare(tokens),
-        "declare" => declare(tokens),
+        "declare" => declare(text, tokens, cut),
         _ => Some(Statement::unknown(Unparsed::Command)),
     };
     read.unwrap_or_else(|| Statement::unknown(Unparsed::Syntax))
@@ -380,7 +380,7 @@ fn prepare(tokens: &[Token<'_>]) -> Option<Statement> {
     })
 }
 
-fn declare(tokens: &[Token<'_>]) -> Option<Statement> {
+fn declare(text: &str, tokens: &[Token<'_>], cut: Option<Unparsed>) -> Option<Statement> {
     let name = tokens.get(1)?.name()?;
     let query_at = tokens.iter().position(|token| token.is("for"))?;
     let options = tokens.get(2..query_at)?;
@@ -395,9 +395,11 @@ fn declare(tokens: &[Token<'_>]) -> Option<Statement> {
         true => (Hold::Session, Effect::HoldCursor { name }),
         false => (Hold::Transaction, Effect::OpenCursor { name }),
     };
+    let query = tokens.get(query_at.saturating_add(1)..)?;
+    query.first().filter(|first| query::begins_query(first))?;
     Some(Statement {
+        kind: Kind::Declare { hold },
         effects: vec![effect],
-        functions: query::called(tokens),
-        ..Statement::of_kind(Kind::Declare { hold })
+        ..query::read(text, query, cut)
     })
 }
