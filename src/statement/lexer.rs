@@ -226,10 +226,12 @@ impl<'a> Lexer<'a> {
             at: self.at,
         };
         ahead.take_while(is_space);
-        let starts_comment = ahead.byte(0) == Some(b'-') && ahead.byte(1) == Some(b'-');
+        while ahead.byte(0) == Some(b'-') && ahead.byte(1) == Some(b'-') {
+            ahead.take_while(|byte| byte != b'\n' && byte != b'\r');
+            ahead.take_while(is_space);
+        }
         match ahead.byte(0) {
             Some(b'\'') => Err(Unparsed::Lexeme),
-            Some(_) if starts_comment => Err(Unparsed::Lexeme),
             _ => Ok(TokenKind::String),
         }
     }
