@@ -28,3 +28,6 @@ pub use rules::{
     RouteRules, Rules, WhenAllLag,
 };
 pub use supervisor::{Configured, Event, Operator, Supervisor};
+
+#[cfg(test)]
+mod cases;
