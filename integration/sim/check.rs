@@ -43,8 +43,10 @@ impl Checks {
         }
     }
 
-    /// What a new router does not know it cannot keep.
-    pub(crate) fn router_restarted(&mut self) {
+    /// What a new router does not know it cannot keep: positions, and an epoch that began within
+    /// the last write of the state file. Its sessions are gone, so nobody sees that epoch twice.
+    pub(crate) fn router_restarted(&mut self, remembered: Epoch) {
+        self.newest = remembered;
         self.known.clear();
     }
 }
@@ -132,6 +134,7 @@ impl World {
         let Some(lineage) = self.snapshot.lineage else {
             return Err("a promotion without a history".into());
         };
+        let is_first = !self.checks.chosen.contains_key(&lineage.timeline);
         let first = *self.checks.chosen.entry(lineage.timeline).or_insert(server);
         if first != server {
             return Err(format!(
@@ -156,7 +159,7 @@ impl World {
         let known = self.checks.known.get(&lineage.timeline);
         if let (LostBytes::AtMost(limit), Some(known)) = (limit, known) {
             let has = Lsn::from_bytes(candidate.wal);
-            if has.behind(*known) > limit && candidate.in_recovery {
+            if has.behind(*known) > limit && is_first {
                 return Err(format!(
                     "{server} has {has}, and {known} was known to be flushed"
                 ));

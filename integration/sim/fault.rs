@@ -65,6 +65,17 @@ pub(crate) fn plan(random: &mut Random, nodes: usize, until: u64) -> Vec<(u64, F
                 ));
                 let later = at + random.between(300, 1500);
                 plan.push((later, Fault::RestartRouter));
+                if random.one_in(2) {
+                    // So does the server that it may have chosen.
+                    let later = later + random.between(0, 400);
+                    plan.push((
+                        later,
+                        Fault::Kill {
+                            node: 1,
+                            back_after: None,
+                        },
+                    ));
+                }
                 continue;
             }
             _ => Fault::RestartRouter,

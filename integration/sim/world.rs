@@ -267,7 +267,7 @@ impl World {
         self.supervisor = Supervisor::new(&servers, self.rules.clone(), self.disk.as_ref(), now);
         self.snapshot = self.supervisor.snapshot();
         self.probe_due.fill(self.now);
-        self.checks.router_restarted();
+        self.checks.router_restarted(self.snapshot.epoch);
     }
 }
 

@@ -3,7 +3,9 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod action;
 pub mod candidate;
+pub mod facts;
 pub mod failover;
 pub mod freshness;
 pub mod health;
@@ -14,7 +16,7 @@ mod story;
 mod supervisor;
 pub mod transitions;
 
-pub use failover::{Action, Alert, FailedWhy, Frozen, Outcome, Promoted, Remembered};
+pub use action::{Action, Alert, FailedWhy, Frozen, Order, Outcome, Promoted, Remembered};
 pub use record::{
     Blocked, FailoverRecord, HaltReason, RecordKind, RecordPhase, RecordResult, Trigger,
 };

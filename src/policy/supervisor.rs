@@ -7,9 +7,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::failover::{
-    Action, Alert, Failover, Input, Member, Order, Outcome, Remembered, Stream, World,
-};
+use super::action::{Action, Alert, Order, Outcome, Remembered};
+use super::facts::{Admission, Member, Stream, World};
+use super::failover::{Failover, Input};
 use super::freshness::{Gate, History, Reading, Streaming};
 use super::health::{Health, Verdict};
 use super::transitions::Stage;
@@ -175,7 +175,7 @@ impl Supervisor {
             everybody_asked: self.is_everybody_asked(now),
             rules: &self.rules.failover,
         };
-        actions.extend(self.failover.step(now, &world, input));
+        actions.extend(self.failover.step(now, &world, &input));
         if was != (self.failover.epoch(), self.failover.primary()) {
             self.history.clear();
             self.sample = None;
@@ -522,10 +522,13 @@ impl Tracked {
         Member {
             id,
             address: self.configured.address.clone(),
-            may_be_promoted: self.configured.candidate,
+            admission: match (self.quarantine, self.configured.candidate) {
+                (Some(_), _) => Admission::Quarantined,
+                (None, true) => Admission::Candidate,
+                (None, false) => Admission::ReplicaOnly,
+            },
             verdict,
             failures: self.health.failures(),
-            quarantined: self.quarantine.is_some(),
             role: self.role(),
             times_primary: self.times_primary,
             system_id: sighting.map(|sighting| sighting.system_id),
