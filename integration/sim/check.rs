@@ -21,6 +21,7 @@ pub(crate) struct Checks {
     chosen: BTreeMap<Timeline, ServerId>,
     /// The last flushed position that each timeline's primary told.
     known: BTreeMap<Timeline, Lsn>,
+    known_when_decided: BTreeMap<Timeline, Lsn>,
     moves: BTreeSet<(Stage, Stage)>,
 }
 
@@ -29,8 +30,16 @@ impl Checks {
         self.reigns.len().saturating_sub(1) as u64
     }
 
+    pub(crate) fn moves(&self) -> &BTreeSet<(Stage, Stage)> {
+        &self.moves
+    }
+
     pub(crate) fn moved(&mut self, from: Stage, to: Stage) {
         self.moves.insert((from, to));
+        // A primary that comes back after the decision may tell more; that is too late.
+        if (from, to) == (Stage::Collecting, Stage::Promoting) {
+            self.known_when_decided = self.known.clone();
+        }
     }
 
     pub(crate) fn sample(&mut self, observation: &Observation, snapshot: &Snapshot) {
@@ -130,7 +139,7 @@ impl World {
         server: ServerId,
         proof: &Fenced,
     ) -> Result<(), String> {
-        self.tell(format!("promote {server}, cut off {:?}", proof.servers()));
+        self.tell(&format!("promote {server}, cut off {:?}", proof.servers()));
         let Some(lineage) = self.snapshot.lineage else {
             return Err("a promotion without a history".into());
         };
@@ -156,7 +165,7 @@ impl World {
             }
         }
         let limit = self.rules.failover.max_lost;
-        let known = self.checks.known.get(&lineage.timeline);
+        let known = self.checks.known_when_decided.get(&lineage.timeline);
         if let (LostBytes::AtMost(limit), Some(known)) = (limit, known) {
             let has = Lsn::from_bytes(candidate.wal);
             if has.behind(*known) > limit && is_first {

@@ -24,8 +24,13 @@ mod router;
 mod sessions;
 mod world;
 
+use std::collections::BTreeSet;
+
+use pgherd::policy::transitions::MOVES;
 use world::{Sabotage, World};
 
+/// How many seeds a broken rule gets to be noticed in.
+const CONTROL_SEEDS: u64 = 2000;
 /// How many seeds a plain run plays.
 const SEEDS: u64 = 300;
 
@@ -44,6 +49,7 @@ fn every_seed_keeps_the_promises() {
         None => 0..wanted("SIM_SEEDS").unwrap_or(SEEDS),
     };
     let (mut open, mut promoted, mut standing) = (0_u64, 0_u64, 0_u64);
+    let mut moves = BTreeSet::new();
     let count = seeds.end - seeds.start;
     for seed in seeds {
         match play(seed, Sabotage::None) {
@@ -51,6 +57,7 @@ fn every_seed_keeps_the_promises() {
                 open += u64::from(ending.writes_open);
                 standing += u64::from(!ending.writes_open);
                 promoted += ending.promotions;
+                moves.extend(ending.moves);
             }
             Err(broken) => panic!("SIM_SEED={seed}: {broken}"),
         }
@@ -58,9 +65,14 @@ fn every_seed_keeps_the_promises() {
     eprintln!(
         "{count} seeds: {open} end with writes, {standing} with a why, {promoted} promotions"
     );
+    let missed: Vec<_> = MOVES
+        .iter()
+        .filter(|(from, to, _)| from != to && !moves.contains(&(*from, *to)))
+        .collect();
     // A world in which nothing ever happens keeps every promise.
     if count >= 100 {
         assert!(promoted * 2 >= count, "only {promoted} promotions");
+        assert!(missed.is_empty(), "moves that no seed made: {missed:?}");
         assert!(
             open * 10 >= count * 8,
             "only {open} of {count} end with writes"
@@ -70,7 +82,7 @@ fn every_seed_keeps_the_promises() {
 
 /// A checker that cannot fail proves nothing.
 fn assert_noticed(sabotage: Sabotage, promise: &str) {
-    let noticed = (0..200).find_map(|seed| play(seed, sabotage).err());
+    let noticed = (0..CONTROL_SEEDS).find_map(|seed| play(seed, sabotage).err());
     let noticed = noticed.unwrap_or_else(|| panic!("{sabotage:?} was not noticed"));
     assert!(
         noticed.contains(promise),

@@ -157,7 +157,10 @@ impl Supervisor {
                 }
                 Input::Look
             }
-            Event::Done(outcome) => Input::Outcome(outcome),
+            Event::Done(outcome) => {
+                self.learn_promotion(now, &outcome);
+                Input::Outcome(outcome)
+            }
             Event::Tick => Input::Look,
             Event::RulesChanged(rules) => {
                 self.rules = rules;
@@ -294,6 +297,14 @@ impl Supervisor {
             return;
         };
         let had_stream = tracked.stream != Stream::Gone;
+        let stale = |asked_at| observation.asked_at < asked_at;
+        if tracked
+            .health
+            .seen()
+            .is_some_and(|seen| stale(seen.asked_at))
+        {
+            return;
+        }
         tracked.health.observe(observation);
         let Ok(sighting) = &observation.outcome else {
             return;
@@ -321,6 +332,25 @@ impl Supervisor {
             });
         }
         debug_assert!(now >= self.started, "time goes forward");
+    }
+
+    /// A probe that was asked before the promotion ended must not make the new primary a replica
+    /// again.
+    fn learn_promotion(&mut self, now: Instant, outcome: &Outcome) {
+        let Outcome::Promoted(promoted) = outcome else {
+            return;
+        };
+        let Some(tracked) = self.servers.get_mut(promoted.server.index()) else {
+            return;
+        };
+        let observation = Observation {
+            server: promoted.server,
+            asked_at: now,
+            answered_at: now,
+            outcome: Ok(promoted.sighting.clone()),
+        };
+        tracked.health.observe(&observation);
+        tracked.learn(&observation, &promoted.sighting);
     }
 
     fn judge_quarantines(&mut self, actions: &mut Vec<Action>) {
