@@ -32,6 +32,8 @@ pub struct Member {
     pub furthest: Option<Lsn>,
     /// Its replay is paused.
     pub replay_paused: bool,
+    /// When the first of the probes was asked that failed in a row.
+    pub failing_since: Option<Instant>,
     /// What its WAL receiver does.
     pub stream: Stream,
     /// When it was last asked and answered.

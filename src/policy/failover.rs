@@ -60,7 +60,15 @@ enum State {
 struct Doubt {
     primary: ServerId,
     since: Instant,
-    blocked: Option<Blocked>,
+    blocked: Option<Standing>,
+}
+
+/// Why a doubt goes nowhere.
+#[derive(Clone, Copy, Debug)]
+struct Standing {
+    why: Blocked,
+    since: Instant,
+    is_told: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -187,7 +195,9 @@ impl Failover {
     pub fn standstill(&self) -> Option<HaltReason> {
         match &self.state {
             State::Halted(halted) => Some(halted.why),
-            State::Doubt(doubt) => doubt.blocked.map(HaltReason::Blocked),
+            State::Doubt(doubt) => doubt
+                .blocked
+                .map(|standing| HaltReason::Blocked(standing.why)),
             State::Searching { .. }
             | State::Steady { .. }
             | State::Collecting(_)
@@ -413,7 +423,8 @@ impl Failover {
             },
             None => Trigger::Demoted,
         };
-        self.begin_story(cx.now, trigger);
+        let started = member.and_then(|member| member.failing_since);
+        self.begin_story(started.unwrap_or(cx.now), trigger);
         self.mark(cx.now, RecordPhase::HoldWrites);
         cx.out.push(Action::HoldWrites(HoldCause::Failover));
         cx.out.extend(
@@ -441,11 +452,22 @@ impl Failover {
             Err(None) => return State::Doubt(doubt),
             Err(Some(blocked)) => blocked,
         };
-        if doubt.blocked != Some(blocked) {
-            doubt.blocked = Some(blocked);
+        let mut standing = match doubt.blocked {
+            Some(standing) if standing.why == blocked => standing,
+            Some(_) | None => Standing {
+                why: blocked,
+                since: cx.now,
+                is_told: false,
+            },
+        };
+        // Two probes that cross are no story.
+        let lasted = cx.now.saturating_duration_since(standing.since) >= BLOCKED_FOR;
+        if lasted && !standing.is_told {
+            standing.is_told = true;
             cx.out.push(Action::Alert(Alert::Blocked(blocked)));
             self.publish(cx, RecordResult::Blocked(blocked));
         }
+        doubt.blocked = Some(standing);
         State::Doubt(doubt)
     }
 
@@ -954,6 +976,8 @@ fn nobody(choice: &Choice) -> Blocked {
     }
 }
 
+/// A reason not to promote is told when it has lasted for this long.
+const BLOCKED_FOR: Duration = Duration::from_millis(300);
 /// How long replicas may take to report; a freeze takes 5 to 20 ms.
 const COLLECT_MAX: Duration = Duration::from_secs(2);
 /// How long the other replicas may take to be told before the state is called steady.

@@ -51,6 +51,7 @@ struct Failing {
     /// The last failure was an answer.
     answered: bool,
     count: u32,
+    since: Instant,
     /// The beginning of the part of the run that has this reason.
     reason_since: Instant,
     /// The beginning of the part of the run that has no sign of life.
@@ -94,6 +95,7 @@ impl Health {
                 ProbeFailure::Full | ProbeFailure::LoginRefused { .. } | ProbeFailure::Other { .. }
             ),
             count: old.as_ref().map_or(0, |old| old.count).saturating_add(1),
+            since: old.as_ref().map_or(starts, |old| old.since),
             reason_since: carried.map_or(starts, |old| old.reason_since),
             lifeless_since: lifeless.then(|| lifeless_before.unwrap_or(starts)),
             starting_since: old.as_ref().and_then(|old| old.starting_since).or(starting),
@@ -138,6 +140,11 @@ impl Health {
     /// Whether any probe has ended, well or not.
     pub fn was_asked(&self) -> bool {
         self.seen.is_some() || self.failing.is_some()
+    }
+
+    /// When the first probe was asked of those that failed in a row.
+    pub fn failing_since(&self) -> Option<Instant> {
+        self.failing.as_ref().map(|failing| failing.since)
     }
 
     /// How many probes have failed in a row.

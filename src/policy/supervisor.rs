@@ -559,6 +559,7 @@ impl Tracked {
             },
             verdict,
             failures: self.health.failures(),
+            failing_since: self.health.failing_since(),
             role: self.role(),
             times_primary: self.times_primary,
             system_id: sighting.map(|sighting| sighting.system_id),
