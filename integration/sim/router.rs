@@ -270,7 +270,11 @@ impl World {
                     node.conninfo = Conninfo::Node(leader);
                     node.receives_from = None;
                 }
-                self.reply(6, Outcome::Following(server));
+                // A slow answer keeps the machine settling for a while.
+                match self.random.one_in(4) {
+                    true => self.reply(1500, Outcome::NotFollowing(server, FailedWhy::NoAnswer)),
+                    false => self.reply(6, Outcome::Following(server)),
+                }
             }
         }
     }
