@@ -235,9 +235,7 @@ mod tests {
             Verdict::Doubt(_) => "doubt",
             Verdict::Dead(_) => "dead",
         };
-        let reason = verdict
-            .reason()
-            .map(|reason| crate::cluster::ServerState::Down(reason));
+        let reason = verdict.reason().map(crate::cluster::ServerState::Down);
         reason.map_or_else(
             || word.to_owned(),
             |reason| format!("{word} {}", reason.reason()),
