@@ -10,17 +10,20 @@ use deadpool::managed::{Manager, Metrics, RecycleError, RecycleResult};
 use super::connection::{Connection, hot_standby};
 use super::gate::Shared;
 use super::login::log_in;
-use super::observer::Opened;
 use super::{ConnectError, Login};
 use crate::clock;
 use crate::cluster::ServerId;
 use crate::net::Idle;
+use crate::telemetry::{ServerConnectionInfo, ServerEntry};
+use crate::wire::CancelKey;
 
 /// What a pool of the crate asks for its connections.
 pub(super) struct Opener<S> {
     shared: Arc<Shared>,
     server: ServerId,
     login: Arc<Login>,
+    user: Arc<str>,
+    database: Arc<str>,
     /// What the last server connection reported: most report the same, and share one map.
     parameters: Mutex<Arc<BTreeMap<String, String>>>,
     state: PhantomData<fn() -> S>,
@@ -38,10 +41,8 @@ impl<S: Default + Send + 'static> Manager for Opener<S> {
         let epoch = self.shared.epoch();
         let generation = gate.generation();
         let limit = self.shared.rules.load().connect_timeout;
-        let begun = clock::now();
         let logged_in = log_in(&gate.address, &self.login, limit).await?;
         let now = clock::now();
-        let took = now.saturating_duration_since(begun);
         Ok(Box::new(Connection {
             is_hot_standby: hot_standby(&logged_in.parameters),
             stream: logged_in.stream,
@@ -49,13 +50,13 @@ impl<S: Default + Send + 'static> Manager for Opener<S> {
             server: self.server,
             epoch,
             parameters: self.share(logged_in.parameters),
+            entry: self.register(logged_in.cancel_key.as_ref()),
             cancel_key: logged_in.cancel_key,
             opened_at: now,
             last_used: now,
             state: S::default(),
             at_rest: true,
             generation,
-            _opened: Opened::new(&self.shared.observer, self.server, took),
         }))
     }
 
@@ -80,9 +81,22 @@ impl<S> Opener<S> {
             shared: Arc::clone(shared),
             server,
             login: Arc::clone(login),
+            user: login.user.as_str().into(),
+            database: login.database.as_str().into(),
             parameters: Mutex::default(),
             state: PhantomData,
         }
+    }
+
+    fn register(&self, key: Option<&CancelKey>) -> ServerEntry {
+        let directory = self.shared.telemetry.directory();
+        directory.register_server_connection(ServerConnectionInfo {
+            server: self.server,
+            user: Arc::clone(&self.user),
+            database: Arc::clone(&self.database),
+            backend_pid: key.map(|key| key.pid.cast_signed()),
+            connected_at: clock::wall(),
+        })
     }
 
     fn share(&self, parameters: BTreeMap<String, String>) -> Arc<BTreeMap<String, String>> {
