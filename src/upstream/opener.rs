@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use bytes::BytesMut;
 use deadpool::managed::{Manager, Metrics, RecycleError, RecycleResult};
@@ -65,10 +66,7 @@ impl<S: Default + Send + 'static> Manager for Opener<S> {
         connection: &mut Box<Connection<S>>,
         _: &Metrics,
     ) -> RecycleResult<ConnectError> {
-        let rested_well = self.shared.may_rest(connection, clock::now());
-        // A server has nothing to say to a connection that rests but its end, or a changed
-        // setting; in both cases a new connection is the simplest answer.
-        match rested_well && connection.stream.check_idle() == Idle::Silent {
+        match is_good(&self.shared, connection, clock::now()) {
             true => Ok(()),
             false => Err(RecycleError::message("not good any more")),
         }
@@ -109,4 +107,13 @@ impl<S> Opener<S> {
         }
         Arc::clone(&last)
     }
+}
+
+/// Whether a connection that rests may go on resting, or be lent.
+///
+/// A server has nothing to say to a connection that rests but its end, or a changed setting; in
+/// both cases a new connection is the simplest answer. One that spoke is to be closed: looking
+/// took a byte of what it said.
+pub(super) fn is_good<S>(shared: &Shared, connection: &Connection<S>, now: Instant) -> bool {
+    shared.may_rest(connection, now) && connection.stream.check_idle() == Idle::Silent
 }

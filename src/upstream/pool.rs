@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::gate::Shared;
 use super::lease::Lease;
-use super::opener::Opener;
+use super::opener::{Opener, is_good};
 use super::queue::Queue;
 use super::{ConnectError, Full, GetError, Login};
 use crate::clock;
@@ -112,12 +112,12 @@ impl<S: Default + Send + 'static> PoolHandle<S> {
         &self.0.login
     }
 
-    /// Closes the resting connections that may not rest any longer.
+    /// Closes the resting connections that may not rest any longer, or are dead.
     pub(super) fn reap(&self, now: Instant) {
         let shared = &self.0.shared;
         let pool = &self.0.inner.load().pool;
         // The crate holds its lock during `retain`; the sockets are closed after it.
-        drop(pool.retain(|connection, _| shared.may_rest(connection, now)));
+        drop(pool.retain(|connection, _| is_good(shared, connection, now)));
     }
 
     /// Whether it has no connection, nobody waits, and nobody else has a handle.

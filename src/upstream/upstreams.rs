@@ -86,7 +86,7 @@ impl<S: Default + Send + 'static> Upstreams<S> {
         self.sweep(server);
     }
 
-    /// Closes connections that rested or lived too long, and forgets pools that nobody uses. To be
+    /// Closes connections that rested or lived too long, or that their server closed, and forgets pools that nobody uses. To be
     /// called every few seconds.
     pub fn reap(&self) {
         let now = clock::now();

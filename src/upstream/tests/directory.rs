@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::fake::frame;
 use super::pools::{SERVER, Setup, setup, small, soon};
 use crate::clock;
 use crate::cluster::{Epoch, Snapshot, Writes};
@@ -109,4 +110,24 @@ fn waits(setup: &Setup, role: &str) -> u64 {
     let name = format!("pgherd_pool_wait_seconds_count{{cluster=\"main\",role=\"{role}\"}} ");
     let count = text.lines().find_map(|line| line.strip_prefix(&name));
     count.expect("the metric is there").parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_connection_that_died_at_rest_leaves_the_pool_before_anybody_asks_for_it() {
+    let fatal = frame(b'E', b"SFATAL\0C57P01\0Mgoing down\0\0");
+    for last_words in [&fatal[..], b""] {
+        let setup = setup("off", Rules::default()).await;
+        setup.read().await.release();
+        setup.upstreams.reap();
+        assert_eq!(setup.shown().idle, 1, "silent, so it stays");
+        let _handle = setup.pool();
+        setup.fake.say(last_words);
+        let deadline = soon();
+        while setup.shown().idle > 0 {
+            assert!(clock::now() < deadline, "still the dead connection");
+            tokio::task::yield_now().await;
+            setup.upstreams.reap();
+        }
+        assert_eq!(setup.pool().open(), 0);
+    }
 }
