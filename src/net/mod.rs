@@ -1,1 +1,16 @@
-//! Sockets and listeners.
+//! Sockets: listening, connecting, and the stream that both ends of a session read and write.
+//!
+//! Nothing here knows a message of the protocol.
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "mechanism"
+)]
+
+mod connect;
+mod listen;
+mod stream;
+
+pub use connect::connect;
+pub use listen::{listen, tune};
+pub use stream::{Idle, Stream};

@@ -3,11 +3,28 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+pub mod candidate;
+mod choose;
+mod classify;
+pub mod failover;
+pub mod freshness;
+pub mod health;
+mod record;
 mod route;
 mod rules;
+mod story;
+mod supervisor;
+pub mod transitions;
 
+pub use choose::{Balance, Choice, choose, considered, resolve};
+pub use classify::{Consistency, Port, Role, Standing, Transaction, classify};
+pub use failover::{Action, Alert, FailedWhy, Frozen, Outcome, Promoted, Remembered};
+pub use record::{
+    Blocked, FailoverRecord, HaltReason, RecordKind, RecordPhase, RecordResult, Trigger,
+};
 pub use route::{Considered, Decision, Intent, Need, Refused, Route, Why};
 pub use rules::{
     ConfirmBy, FailoverMode, FailoverRules, HealthRules, LagRules, LostBytes, ReadTargets,
     RouteRules, Rules, WhenAllLag,
 };
+pub use supervisor::{Configured, Event, Operator, Supervisor};

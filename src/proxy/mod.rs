@@ -1,1 +1,228 @@
-//! Clients in, statements out.
+//! Clients in, statements out: accepts connections, logs clients in, and drives each session
+//! between its client and the server that it is lent. It holds no rule: what is done with a
+//! message is the session's to say, and where it goes the policy's.
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "mechanism"
+)]
+
+mod accept;
+mod cancel;
+mod doorbell;
+mod drive;
+mod login;
+mod notes;
+mod queue;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+
+pub use accept::serve;
+
+use crate::cluster::{ServerId, Snapshot};
+use crate::policy::RouteRules;
+use crate::session::{ConsoleReply, Interner, LoginMethod, Rules, ServerSide};
+use crate::statement::{Catalog, FactsCache};
+use crate::telemetry::Telemetry;
+use crate::upstream::{Upstreams, VerifierSource};
+
+/// What a reload replaces in one step.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The limits of a session.
+    pub session: Rules,
+    /// Where statements go.
+    pub route: RouteRules,
+    /// Prepared statements kept on a server connection.
+    pub server_statements_max: usize,
+    /// How long a client waits for a server connection.
+    pub wait_timeout: Duration,
+    /// How many clients may be connected.
+    pub clients_max: usize,
+    /// How clients prove who they are.
+    pub method: LoginMethod,
+    /// The users of a file; `None` asks the cluster.
+    pub users: Option<BTreeMap<String, String>>,
+    /// The databases that are served; `*` is all.
+    pub databases: Vec<String>,
+    /// Who may run commands in the console.
+    pub admins: Vec<String>,
+    /// Who may only look.
+    pub watchers: Vec<String>,
+}
+
+/// Everything that sessions share.
+pub struct Proxy {
+    /// The newest view of the cluster.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// What a reload replaces.
+    pub settings: ArcSwap<Settings>,
+    /// The connections to the servers.
+    pub upstreams: Arc<Upstreams<Option<Box<ServerSide>>>>,
+    /// What texts are.
+    pub facts: FactsCache,
+    /// The numbers of prepared statements.
+    pub interner: Interner,
+    /// Looks up verifiers of users.
+    pub verifiers: VerifierSource,
+    /// Counters and lists.
+    pub telemetry: Arc<Telemetry>,
+    /// Finds the catalog of a database, and is told when it may have changed.
+    pub catalogs: Box<dyn Catalogs>,
+    /// Is told when a server connection was refused or broke.
+    pub on_loss: Box<dyn Fn(ServerId) + Send + Sync>,
+    /// Answers the console.
+    pub console: Box<dyn Fn(&str, bool) -> ConsoleReply + Send + Sync>,
+    /// Random, the same for the life of the process.
+    pub mock_secret: [u8; 32],
+    state: Shared,
+}
+
+/// Where sessions find what their database says of names.
+pub trait Catalogs: Send + Sync {
+    /// The cell with the catalog of a database; it is filled as soon as the catalog is known.
+    fn of(&self, database: &str) -> Arc<ArcSwapOption<Catalog>>;
+    /// The schema of a database may have changed.
+    fn changed(&self, database: &str);
+}
+
+/// What sessions of one router share and nobody else sees.
+struct Shared {
+    bells: doorbell::Doorbells,
+    cancels: cancel::CancelKeys,
+    /// Connections lent, by server.
+    busy: Vec<AtomicU32>,
+    next_client: AtomicU64,
+    draining: AtomicBool,
+    /// The reported settings that a login was last greeted with, for when no server can be asked.
+    greetings: Mutex<BTreeMap<login::GreetingKey, login::Greeting>>,
+}
+
+/// The parts that a [`Proxy`] is built from.
+pub struct Parts {
+    /// See [`Proxy::snapshot`].
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// See [`Proxy::settings`].
+    pub settings: Settings,
+    /// See [`Proxy::upstreams`].
+    pub upstreams: Arc<Upstreams<Option<Box<ServerSide>>>>,
+    /// See [`Proxy::facts`].
+    pub facts: FactsCache,
+    /// See [`Proxy::verifiers`].
+    pub verifiers: VerifierSource,
+    /// See [`Proxy::telemetry`].
+    pub telemetry: Arc<Telemetry>,
+    /// See [`Proxy::catalogs`].
+    pub catalogs: Box<dyn Catalogs>,
+    /// See [`Proxy::on_loss`].
+    pub on_loss: Box<dyn Fn(ServerId) + Send + Sync>,
+    /// See [`Proxy::console`].
+    pub console: Box<dyn Fn(&str, bool) -> ConsoleReply + Send + Sync>,
+    /// See [`Proxy::mock_secret`].
+    pub mock_secret: [u8; 32],
+}
+
+impl Proxy {
+    /// A proxy for a cluster of so many servers.
+    pub fn new(parts: Parts, servers: usize) -> Self {
+        Self {
+            snapshot: parts.snapshot,
+            settings: ArcSwap::from_pointee(parts.settings),
+            upstreams: parts.upstreams,
+            facts: parts.facts,
+            interner: Interner::new(INTERNED_MAX),
+            verifiers: parts.verifiers,
+            telemetry: parts.telemetry,
+            catalogs: parts.catalogs,
+            on_loss: parts.on_loss,
+            console: parts.console,
+            mock_secret: parts.mock_secret,
+            state: Shared {
+                bells: doorbell::Doorbells::default(),
+                cancels: cancel::CancelKeys::default(),
+                busy: (0..servers).map(|_| AtomicU32::new(0)).collect(),
+                next_client: AtomicU64::new(1),
+                draining: AtomicBool::new(false),
+                greetings: Mutex::default(),
+            },
+        }
+    }
+
+    /// Tells the statements that wait that the cluster changed.
+    pub fn cluster_changed(&self) {
+        self.state.bells.ring_all(doorbell::ring::SNAPSHOT);
+    }
+
+    /// Ends each session when it is between two transactions, and takes no new ones.
+    pub fn drain(&self) {
+        self.state.draining.store(true, Ordering::Release);
+        self.state.bells.ring_all(doorbell::ring::DRAIN);
+    }
+
+    /// Ends all sessions now.
+    pub fn kill(&self) {
+        self.state.bells.ring_all(doorbell::ring::KILL);
+    }
+
+    /// How many clients are connected.
+    pub fn clients(&self) -> usize {
+        self.state.bells.count()
+    }
+
+    /// Whether it takes no new clients any more.
+    pub fn is_draining(&self) -> bool {
+        self.state.draining.load(Ordering::Acquire)
+    }
+
+    /// How many connections of a server are lent.
+    fn load(&self, server: ServerId) -> u32 {
+        self.state
+            .busy
+            .get(server.index())
+            .map_or(0, |busy| busy.load(Ordering::Relaxed))
+    }
+
+    fn count_lent(&self, server: ServerId) {
+        if let Some(busy) = self.state.busy.get(server.index()) {
+            busy.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn count_returned(&self, server: ServerId) {
+        if let Some(busy) = self.state.busy.get(server.index()) {
+            busy.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn deadline(&self, now: Instant) -> Instant {
+        now + self.settings.load().wait_timeout
+    }
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proxy")
+            .field("clients", &self.clients())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Nothing that holds one of these locks can leave its value half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Distinct prepared statements that keep their number. Each holds its text once.
+const INTERNED_MAX: usize = 10_000;

@@ -1,7 +1,33 @@
 //! One client's conversation as a machine: messages in, messages out, no socket and no clock.
+//!
+//! [`Login`] is the part before the first statement, [`Session`] the rest. Both are told what
+//! happened and answer with what has to be done; the driver in `proxy` does it and holds no rule.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod gather;
+mod input;
+mod local;
+mod login;
+mod machine;
+mod names;
+mod output;
+mod pins;
+mod prepared;
+mod refusal;
+mod reply;
 mod rules;
+mod running;
+mod transaction;
+mod unit;
+mod waiting;
 
+pub use input::{ConsoleReply, Denial, Input, World};
+pub use login::{Credential, Identity, Login, LoginInput, LoginMethod, LoginOutput, LoginSettings};
+pub use machine::{Session, TextSettings};
+pub use output::{Condition, Note, Output, RetryCause};
+pub use pins::{Pin, Pins};
+pub use prepared::{Interner, Prepared, ServerSide, StatementId};
+pub use refusal::Refusal;
 pub use rules::{PoolMode, Rules};
+pub use transaction::Transaction;

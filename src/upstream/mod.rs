@@ -1,10 +1,42 @@
 //! Connections to the servers: connect, authenticate, pool, lend, cancel.
+//!
+//! What runs on a connection is the session's business. What is decided here is only whether a
+//! connection may be lent at all: it must be alive, not too old, and of an epoch that has not
+//! ended for its server.
 #![allow(
     clippy::disallowed_types,
     clippy::disallowed_methods,
     reason = "mechanism"
 )]
 
+mod auth;
+mod cancel;
+mod connection;
+mod error;
+mod frame;
+mod gate;
+mod identity;
+mod lease;
+mod login;
+mod lookup;
+mod observer;
+mod opener;
+mod pool;
+mod queue;
 mod rules;
+mod upstreams;
+mod verifiers;
 
+#[cfg(test)]
+mod tests;
+
+pub use cancel::cancel;
+pub use connection::Connection;
+pub use error::{AuthMethod, ConnectError, Fault, Full, GetError, ServerError};
+pub use identity::{Login, Secret};
+pub use lease::Lease;
+pub use lookup::{LookupError, LookupRules, VerifierSource};
+pub use observer::PoolObserver;
+pub use pool::{PoolHandle, PoolStatus};
 pub use rules::Rules;
+pub use upstreams::{POOLS_MAX, Upstreams};

@@ -1,0 +1,109 @@
+//! The simulator: the real supervisor in a played world, with faults, under one virtual clock.
+//!
+//! `cargo test --test sim` plays a fixed number of seeds; `SIM_SEED=n cargo test --test sim` plays
+//! one and prints its story; `SIM_SEEDS=n` plays more. There is no thread, no sleep and no socket,
+//! so a seed always tells the same story.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "one reading of the clock gives the virtual clock its zero"
+)]
+#![allow(clippy::print_stderr, reason = "a failing seed prints its story")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test: what is wrong here must stop it"
+)]
+
+mod check;
+mod fault;
+mod node;
+mod random;
+mod router;
+mod sessions;
+mod world;
+
+use world::{Sabotage, World};
+
+/// How many seeds a plain run plays.
+const SEEDS: u64 = 300;
+
+fn play(seed: u64, sabotage: Sabotage) -> Result<world::Ending, String> {
+    World::new(seed, sabotage).run()
+}
+
+fn wanted(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
+#[test]
+fn every_seed_keeps_the_promises() {
+    let seeds = match wanted("SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..wanted("SIM_SEEDS").unwrap_or(SEEDS),
+    };
+    let (mut open, mut promoted, mut standing) = (0_u64, 0_u64, 0_u64);
+    let count = seeds.end - seeds.start;
+    for seed in seeds {
+        match play(seed, Sabotage::None) {
+            Ok(ending) => {
+                open += u64::from(ending.writes_open);
+                standing += u64::from(!ending.writes_open);
+                promoted += ending.promotions;
+            }
+            Err(broken) => panic!("SIM_SEED={seed}: {broken}"),
+        }
+    }
+    eprintln!(
+        "{count} seeds: {open} end with writes, {standing} with a why, {promoted} promotions"
+    );
+    // A world in which nothing ever happens keeps every promise.
+    if count >= 100 {
+        assert!(promoted * 2 >= count, "only {promoted} promotions");
+        assert!(
+            open * 10 >= count * 8,
+            "only {open} of {count} end with writes"
+        );
+    }
+}
+
+/// A checker that cannot fail proves nothing.
+fn assert_noticed(sabotage: Sabotage, promise: &str) {
+    let noticed = (0..200).find_map(|seed| play(seed, sabotage).err());
+    let noticed = noticed.unwrap_or_else(|| panic!("{sabotage:?} was not noticed"));
+    assert!(
+        noticed.contains(promise),
+        "{sabotage:?} broke another promise: {noticed}"
+    );
+}
+
+#[test]
+fn a_freeze_that_only_pretends_is_noticed() {
+    assert_noticed(Sabotage::FreezePretends, "still receives");
+}
+
+#[test]
+fn a_replica_that_lies_about_its_wal_is_noticed() {
+    assert_noticed(Sabotage::PositionLies, "has more WAL");
+}
+
+#[test]
+fn a_router_that_forgets_its_decision_is_noticed() {
+    assert_noticed(Sabotage::DecisionForgotten, "second server");
+}
+
+#[test]
+fn a_replica_that_is_read_beyond_its_bound_is_noticed() {
+    assert_noticed(Sabotage::ReplayLies, "is read");
+}
+
+#[test]
+fn a_seed_always_tells_the_same_story() {
+    let tell = || {
+        let mut world = World::new(7, Sabotage::None);
+        let ending = world.run();
+        (ending.is_ok(), world.story())
+    };
+    assert_eq!(tell(), tell());
+}

@@ -1,0 +1,11 @@
+-- What a replica is told to follow now. The monitor changes host and port in it, writes it back
+-- with ALTER SYSTEM SET primary_conninfo, and reloads. ALTER SYSTEM takes no parameters and is not
+-- allowed in a function, so that statement is built, with the value quoted by the server.
+--
+-- Run by:    the monitor, on a replica that is cut off or told of a new primary.
+-- Needs:     pg_read_all_settings (in pg_monitor) to read; superuser, or from PostgreSQL 15
+--            GRANT ALTER SYSTEM ON PARAMETER primary_conninfo, to write; EXECUTE on
+--            pg_reload_conf().
+-- Versions:  PostgreSQL 14 to 18.
+-- Columns:   conninfo   libpq connection string; empty when the replica follows nobody
+SELECT current_setting('primary_conninfo') AS conninfo

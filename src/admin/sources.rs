@@ -1,0 +1,65 @@
+//! Where the console and the HTTP server get what they show.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::cluster::Snapshot;
+use crate::telemetry::{Moment, Telemetry};
+
+/// What the application hands in. Each function answers for the moment in which it is called.
+#[derive(Clone)]
+pub struct ConsoleSources {
+    /// What is known of the cluster.
+    pub snapshot: Arc<dyn Fn() -> Arc<Snapshot> + Send + Sync>,
+    /// What was counted.
+    pub telemetry: Arc<Telemetry>,
+    /// The settings, without secrets.
+    pub config_rows: Arc<dyn Fn() -> Vec<ConfigRowView> + Send + Sync>,
+    /// Reads the configuration again. What changed, or what is wrong with it.
+    pub reload: Arc<dyn Fn() -> Result<Vec<String>, Vec<String>> + Send + Sync>,
+    /// What is known of the router itself.
+    pub router: Arc<dyn Fn() -> RouterView + Send + Sync>,
+    /// Both clocks.
+    pub clock: Arc<dyn Fn() -> Moment + Send + Sync>,
+}
+
+/// One setting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigRowView {
+    /// Its name, such as `cluster.main.lag.max_time`.
+    pub key: String,
+    /// What it is; a secret is shown as stars.
+    pub value: String,
+    /// What it would be if nobody had said anything.
+    pub default: String,
+    /// Whether a reload takes it.
+    pub changeable: bool,
+    /// Who said it: `default`, `file`, `environment`, `command line`.
+    pub source: String,
+    /// Where in the file, such as `/etc/pgherd/pgherd.toml:31`.
+    pub file_line: Option<String>,
+}
+
+/// The router itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouterView {
+    /// Whether it takes no new clients because it is about to stop.
+    pub draining: bool,
+    /// `auto`, `transaction` or `session`.
+    pub pool_mode: &'static str,
+    /// The limit of clients.
+    pub max_clients: u64,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConsoleUser {
+    /// Whether commands are allowed, and not only SHOW.
+    pub is_admin: bool,
+}
+
+impl fmt::Debug for ConsoleSources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConsoleSources").finish_non_exhaustive()
+    }
+}

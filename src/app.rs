@@ -1,1 +1,0 @@
-//! Builds the parts, names and owns the tasks, orders the shutdown.

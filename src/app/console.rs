@@ -1,0 +1,131 @@
+//! Joins the console to what it shows and to the sessions that ask it.
+
+use std::sync::{Arc, OnceLock, Weak};
+
+use arc_swap::ArcSwapOption;
+
+use super::reload::Reloader;
+use crate::admin::{
+    self, ColumnKind, ConfigRowView, Console, ConsoleSources, ConsoleUser, RouterView,
+};
+use crate::clock;
+use crate::monitor::{CatalogStore, MonitorHandle};
+use crate::proxy::{Catalogs, Proxy};
+use crate::session::{ConsoleReply, Refusal};
+use crate::statement::Catalog;
+use crate::telemetry::{Moment, Telemetry};
+use crate::wire::SqlState;
+use crate::wire::backend::{Column, Kind, Table};
+
+/// Where the console finds the proxy, which is built after it.
+#[derive(Clone, Default)]
+pub(super) struct ProxyCell(Arc<OnceLock<Weak<Proxy>>>);
+
+impl ProxyCell {
+    pub(super) fn fill(&self, proxy: &Arc<Proxy>) {
+        let _filled_once = self.0.set(Arc::downgrade(proxy));
+    }
+
+    fn get(&self) -> Option<Arc<Proxy>> {
+        self.0.get().and_then(Weak::upgrade)
+    }
+}
+
+/// The catalogs of the monitor, as the sessions see them.
+pub(super) struct SharedCatalogs(pub(super) Arc<CatalogStore>);
+
+impl Catalogs for SharedCatalogs {
+    fn of(&self, database: &str) -> Arc<ArcSwapOption<Catalog>> {
+        self.0.of(database)
+    }
+
+    fn changed(&self, database: &str) {
+        self.0.changed(database);
+    }
+}
+
+/// What the console and the HTTP server show.
+pub(super) fn sources(
+    reloader: &Arc<Reloader>,
+    monitor: &MonitorHandle,
+    telemetry: &Arc<Telemetry>,
+    proxy: &ProxyCell,
+) -> ConsoleSources {
+    let snapshot = Arc::clone(&monitor.snapshot);
+    let rows = Arc::clone(reloader);
+    let reload = Arc::clone(reloader);
+    let limits = Arc::clone(reloader);
+    let proxy = proxy.clone();
+    ConsoleSources {
+        snapshot: Arc::new(move || snapshot.load_full()),
+        telemetry: Arc::clone(telemetry),
+        config_rows: Arc::new(move || rows.config().rows().into_iter().map(row_view).collect()),
+        reload: Arc::new(move || reload.reload()),
+        router: Arc::new(move || RouterView {
+            draining: proxy.get().is_none_or(|proxy| proxy.is_draining()),
+            pool_mode: "auto",
+            max_clients: limits.config().limits.max_client_connections as u64,
+        }),
+        clock: Arc::new(|| Moment {
+            now: clock::now(),
+            wall: clock::wall(),
+        }),
+    }
+}
+
+fn row_view(row: crate::config::ConfigRow) -> ConfigRowView {
+    ConfigRowView {
+        key: row.key,
+        value: row.value,
+        default: row.default,
+        changeable: row.changeable == "reload",
+        source: row.source.to_owned(),
+        file_line: Some(row.origin).filter(|origin| !origin.is_empty()),
+    }
+}
+
+/// Answers the statements of console sessions.
+pub(super) fn answerer(
+    sources: &ConsoleSources,
+) -> Box<dyn Fn(&str, bool) -> ConsoleReply + Send + Sync> {
+    let console = Console::new(sources.clone());
+    Box::new(move |text, is_admin| to_session(console.answer(text, &ConsoleUser { is_admin })))
+}
+
+fn to_session(reply: admin::ConsoleReply) -> ConsoleReply {
+    match reply {
+        admin::ConsoleReply::Table { columns, rows, tag } => ConsoleReply::Table {
+            table: Table {
+                columns: columns
+                    .into_iter()
+                    .map(|(name, kind)| Column::new(name, kind_of(kind)))
+                    .collect(),
+                rows,
+            },
+            tag: tag.to_owned(),
+        },
+        admin::ConsoleReply::Done { tag, notices } => ConsoleReply::Done {
+            tag: tag.to_owned(),
+            notices,
+        },
+        admin::ConsoleReply::Empty => ConsoleReply::Empty,
+        admin::ConsoleReply::Error {
+            sqlstate,
+            message,
+            hint,
+        } => ConsoleReply::Refused(Refusal::BadCommand {
+            sqlstate: SqlState(sqlstate),
+            message,
+            hint,
+        }),
+    }
+}
+
+const fn kind_of(kind: ColumnKind) -> Kind {
+    match kind {
+        ColumnKind::Text => Kind::Text,
+        ColumnKind::Integer => Kind::Int8,
+        ColumnKind::Float => Kind::Float8,
+        ColumnKind::Boolean => Kind::Bool,
+    }
+}

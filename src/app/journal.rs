@@ -1,0 +1,125 @@
+//! Regular upkeep: what the monitor records is told to those who show it, rates are sampled,
+//! old connections are closed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Pools;
+use crate::clock;
+use crate::cluster::{ServerId, Snapshot};
+use crate::monitor::{MonitorHandle, Recorded};
+use crate::policy::{FailoverRecord, RecordPhase};
+use crate::telemetry::{CandidateSummary, FailoverSummary, PhaseSummary, Telemetry};
+
+/// Runs until it is dropped.
+pub(super) async fn keep(monitor: MonitorHandle, telemetry: Arc<Telemetry>, upstreams: Arc<Pools>) {
+    let mut tick = tokio::time::interval(TICK);
+    let mut ticks: u32 = 0;
+    let mut told = 0;
+    let mut last: Vec<Recorded> = Vec::new();
+    loop {
+        tick.tick().await;
+        ticks = ticks.wrapping_add(1);
+        let snapshot = monitor.snapshot.load_full();
+        let records = monitor.records();
+        for recorded in records.iter().filter(|recorded| !last.contains(recorded)) {
+            telemetry.failover(summary(recorded, &snapshot));
+        }
+        last = records;
+        told = tell_events(&monitor, &telemetry, &snapshot, told);
+        if ticks.is_multiple_of(TICKS_PER_SAMPLE) {
+            telemetry.sample(clock::now());
+        }
+        if ticks.is_multiple_of(TICKS_PER_REAP) {
+            upstreams.reap();
+        }
+    }
+}
+
+/// Tells the events that came since the last time; returns how many there have been.
+fn tell_events(
+    monitor: &MonitorHandle,
+    telemetry: &Telemetry,
+    snapshot: &Snapshot,
+    told: u64,
+) -> u64 {
+    let (total, events) = monitor.events_since(told);
+    for event in events {
+        telemetry.event(crate::telemetry::Event {
+            at: event.at,
+            severity: match event.severity {
+                crate::monitor::Severity::Info => crate::telemetry::Severity::Info,
+                crate::monitor::Severity::Warning => crate::telemetry::Severity::Warning,
+                crate::monitor::Severity::Error => crate::telemetry::Severity::Error,
+            },
+            kind: event.kind,
+            node: event.server.map(|server| snapshot.name(server).to_owned()),
+            sentence: event.sentence,
+        });
+    }
+    total
+}
+
+/// A record in the words of those who show it.
+fn summary(recorded: &Recorded, snapshot: &Snapshot) -> FailoverSummary {
+    let record = &recorded.record;
+    let name = |server: ServerId| snapshot.name(server).to_owned();
+    FailoverSummary {
+        id: record.id.to_string(),
+        kind: record.kind.as_str(),
+        started_at: recorded.started,
+        ended_at: Some(recorded.started + record.total),
+        result: record.result.as_str(),
+        from_node: record.from.map(name),
+        to_node: record.to.map(name),
+        old_tli: record.old_timeline.map(|timeline| timeline.0),
+        new_tli: record.new_timeline.map(|timeline| timeline.0),
+        trigger: record.trigger.as_str().to_owned(),
+        detect_ms: phase_ms(record, RecordPhase::Freeze),
+        hold_ms: between(record, RecordPhase::HoldWrites, RecordPhase::ResumeWrites),
+        promote_ms: between(record, RecordPhase::Promote, RecordPhase::ResumeWrites),
+        total_ms: Some(millis(record.total)),
+        clients_held: 0,
+        errors_returned: 0,
+        maybe_lost_bytes: record.maybe_lost.map(|bytes| bytes.0),
+        sentence: record.sentence.clone(),
+        phases: record
+            .phases
+            .iter()
+            .map(|(phase, at)| PhaseSummary {
+                name: phase.as_str().to_owned(),
+                at_ms: millis(*at),
+            })
+            .collect(),
+        candidates: record
+            .candidates
+            .iter()
+            .map(|candidate| CandidateSummary {
+                node: name(candidate.server),
+                lsn: candidate.furthest.map(|lsn| lsn.to_string()),
+                timeline: candidate.timeline.map(|timeline| timeline.0),
+                verdict: candidate.assessment.to_string(),
+            })
+            .collect(),
+    }
+}
+
+fn phase_ms(record: &FailoverRecord, wanted: RecordPhase) -> Option<u64> {
+    record
+        .phases
+        .iter()
+        .find(|(phase, _)| *phase == wanted)
+        .map(|(_, at)| millis(*at))
+}
+
+fn between(record: &FailoverRecord, from: RecordPhase, to: RecordPhase) -> Option<u64> {
+    phase_ms(record, to)?.checked_sub(phase_ms(record, from)?)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+const TICK: Duration = Duration::from_millis(250);
+const TICKS_PER_SAMPLE: u32 = 4;
+const TICKS_PER_REAP: u32 = 20;

@@ -1,0 +1,356 @@
+//! Builds the parts, names and owns the tasks, orders the shutdown.
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "mechanism"
+)]
+
+mod console;
+mod journal;
+mod reload;
+mod watch;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+use tracing::info;
+
+pub use reload::{ConfigSource, Reloader};
+
+use crate::cluster::Address;
+use crate::config::{AuthMethod, Config};
+use crate::coordination::{StateError, StateFile};
+use crate::monitor::{self, CatalogStore, MonitorHandle, MonitorSettings};
+use crate::policy::Configured;
+use crate::proxy::{self, Parts, Proxy};
+use crate::session::{LoginMethod, ServerSide};
+use crate::statement::FactsCache;
+use crate::telemetry::{Moment, Telemetry};
+use crate::upstream::{self, LookupRules, Secret, Upstreams, VerifierSource};
+use crate::{admin, clock, net};
+
+/// The connections to the servers, with what sessions keep on them.
+type Pools = Upstreams<Option<Box<ServerSide>>>;
+
+/// A running router.
+pub struct App {
+    /// Where clients come in.
+    pub addresses: Vec<SocketAddr>,
+    /// Where health, metrics and status are.
+    pub http: Option<SocketAddr>,
+    /// The monitor of the cluster.
+    pub monitor: MonitorHandle,
+    /// What was counted.
+    pub telemetry: Arc<Telemetry>,
+    /// Takes a new configuration.
+    pub reloader: Arc<Reloader>,
+    proxy: Arc<Proxy>,
+    catalogs: Arc<CatalogStore>,
+    accepting: JoinSet<()>,
+    serving: JoinSet<()>,
+    stop_accepting: Arc<Notify>,
+    stop_serving: Arc<Notify>,
+}
+
+/// Why a router could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// A listener could not be opened.
+    #[error("could not listen on {address}")]
+    Listen {
+        /// Where.
+        address: Address,
+        /// Why not.
+        #[source]
+        cause: io::Error,
+    },
+    /// What the last run remembered cannot be read.
+    #[error("could not read the state of the last run")]
+    State(#[from] StateError),
+    /// The directory of the state cannot be made.
+    #[error("could not make {path}")]
+    StateDirectory {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        cause: io::Error,
+    },
+    /// The operating system has no random bytes.
+    #[error("no random bytes")]
+    Entropy(#[source] io::Error),
+}
+
+impl App {
+    /// Starts everything. The listeners are open when this returns; the cluster may not have been
+    /// seen yet.
+    ///
+    /// # Errors
+    ///
+    /// When a listener cannot be opened, or the state of the last run cannot be read.
+    pub async fn start(config: Config, source: ConfigSource) -> Result<Self, AppError> {
+        let moment = Moment {
+            now: clock::now(),
+            wall: clock::wall(),
+        };
+        let servers = config.cluster.hosts.len();
+        let telemetry = Arc::new(Telemetry::new(&config.cluster.name, servers, moment));
+        let mut listeners = Vec::new();
+        for address in &config.listen.postgres {
+            listeners.push(open(address).await?);
+        }
+        let http = match &config.listen.http {
+            Some(address) => Some(open(address).await?),
+            None => None,
+        };
+        let settings = monitor_settings(&config);
+        let monitor = start_monitor(&config, settings.clone())?;
+        let catalogs = Arc::new(CatalogStore::new(Arc::clone(&monitor.snapshot), settings));
+        let upstreams = Arc::new(pools(&config, &telemetry));
+        let reloader = Arc::new(Reloader::new(config, source));
+        let cell = console::ProxyCell::default();
+        let sources = console::sources(&reloader, &monitor, &telemetry, &cell);
+        let parts = Parts {
+            snapshot: Arc::clone(&monitor.snapshot),
+            settings: reload::settings(&reloader.config()),
+            upstreams: Arc::clone(&upstreams),
+            facts: FactsCache::new(FACTS_BYTES, secret_pair()?),
+            verifiers: verifier_source(&reloader.config()),
+            telemetry: Arc::clone(&telemetry),
+            catalogs: Box::new(console::SharedCatalogs(Arc::clone(&catalogs))),
+            on_loss: {
+                let monitor = monitor.clone();
+                Box::new(move |server| monitor.report_loss(server))
+            },
+            console: console::answerer(&sources),
+            mock_secret: clock::random().map_err(AppError::Entropy)?,
+        };
+        let proxy = Arc::new(Proxy::new(parts, servers));
+        reloader.attach(&proxy, &upstreams, &monitor, &telemetry);
+        cell.fill(&proxy);
+        let mut app = Self {
+            addresses: listeners
+                .iter()
+                .filter_map(|(_, address)| *address)
+                .collect(),
+            http: http.as_ref().and_then(|(_, address)| *address),
+            monitor,
+            telemetry,
+            reloader,
+            proxy,
+            catalogs,
+            accepting: JoinSet::new(),
+            serving: JoinSet::new(),
+            stop_accepting: Arc::default(),
+            stop_serving: Arc::default(),
+        };
+        app.spawn(listeners, http, sources, upstreams);
+        Ok(app)
+    }
+
+    /// Starts the tasks. Each of them ends by one of the two stops.
+    fn spawn(
+        &mut self,
+        listeners: Vec<Listener>,
+        http: Option<Listener>,
+        sources: admin::ConsoleSources,
+        upstreams: Arc<Pools>,
+    ) {
+        for (listener, _) in listeners {
+            let stop = notified(&self.stop_accepting);
+            self.accepting
+                .spawn(proxy::serve(Arc::clone(&self.proxy), listener, stop));
+        }
+        if let Some((listener, _)) = http {
+            let stop = notified(&self.stop_serving);
+            self.serving.spawn(async move {
+                if let Err(error) = admin::serve(listener, sources, stop).await {
+                    tracing::error!(error = %error, "the HTTP server ended");
+                }
+            });
+        }
+        let changes = watch::follow(
+            self.monitor.clone(),
+            Arc::clone(&self.proxy),
+            Arc::clone(&upstreams),
+        );
+        self.serving
+            .spawn(until(notified(&self.stop_serving), changes));
+        let upkeep = journal::keep(self.monitor.clone(), Arc::clone(&self.telemetry), upstreams);
+        self.serving
+            .spawn(until(notified(&self.stop_serving), upkeep));
+    }
+
+    /// Waits until writes can be sent somewhere, or the limit has passed. True when they can.
+    pub async fn wait_ready(&self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        while self.monitor.snapshot.load().primary().is_none() {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            sleep(READY_POLL).await;
+        }
+        true
+    }
+
+    /// Stops: takes no new clients, lets running transactions end for as long as `grace`, then ends
+    /// the rest.
+    pub async fn shutdown(mut self, grace: Duration) {
+        info!(clients = self.proxy.clients(), "shutting down");
+        self.proxy.drain();
+        self.stop_accepting.notify_waiters();
+        self.stop_accepting.notify_one();
+        let deadline = Instant::now() + grace;
+        while self.proxy.clients() > 0 && Instant::now() < deadline {
+            sleep(READY_POLL).await;
+        }
+        self.proxy.kill();
+        let finished = async { while self.accepting.join_next().await.is_some() {} };
+        if tokio::time::timeout(KILL_GRACE, finished).await.is_err() {
+            self.accepting.shutdown().await;
+        }
+        self.stop_serving.notify_waiters();
+        self.serving.shutdown().await;
+        self.catalogs.shutdown().await;
+        self.monitor.shutdown().await;
+    }
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App")
+            .field("addresses", &self.addresses)
+            .field("http", &self.http)
+            .finish_non_exhaustive()
+    }
+}
+
+type Listener = (tokio::net::TcpListener, Option<SocketAddr>);
+
+/// Opens a listener. A name is looked up; all its addresses are tried.
+async fn open(address: &Address) -> Result<Listener, AppError> {
+    let failed = |cause| AppError::Listen {
+        address: address.clone(),
+        cause,
+    };
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    let found = tokio::net::lookup_host((address.host.as_str(), address.port)).await;
+    for candidate in found.map_err(failed)? {
+        match net::listen(candidate) {
+            Ok(listener) => {
+                let bound = listener.local_addr().ok();
+                return Ok((listener, bound));
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(failed(last))
+}
+
+fn start_monitor(config: &Config, settings: MonitorSettings) -> Result<MonitorHandle, AppError> {
+    let servers = config.cluster.hosts.iter().map(|host| Configured {
+        name: host.name.as_str().into(),
+        address: host.address.clone(),
+        weight: host.weight,
+        candidate: host.candidate,
+    });
+    let (remembered, keep): (_, monitor::Keep) = match &config.state_dir {
+        Some(directory) => {
+            std::fs::create_dir_all(directory).map_err(|cause| AppError::StateDirectory {
+                path: directory.clone(),
+                cause,
+            })?;
+            let file = StateFile::new(directory.join(format!("{}.json", config.cluster.name)));
+            (file.load()?, Arc::new(move |memory| file.store(memory)))
+        }
+        None => (None, Arc::new(|_memory| Ok(()))),
+    };
+    Ok(monitor::start(monitor::Deps {
+        servers: servers.collect(),
+        settings,
+        rules: config.policy.clone(),
+        remembered,
+        keep,
+    }))
+}
+
+fn monitor_settings(config: &Config) -> MonitorSettings {
+    let first = config.cluster.hosts.first().map(|host| &host.address);
+    let password = first.and_then(|address| config.monitor.password_for(address));
+    MonitorSettings {
+        user: config.monitor.user.clone(),
+        password: password.map(|secret| secret.reveal().to_owned()),
+        database: config.monitor.database.clone(),
+        application_name: config.monitor.application_name.clone(),
+        connect_timeout: config.policy.health.timeout,
+    }
+}
+
+fn pools(config: &Config, telemetry: &Arc<Telemetry>) -> Pools {
+    let addresses = config
+        .cluster
+        .hosts
+        .iter()
+        .map(|host| host.address.clone())
+        .collect();
+    let observer = Arc::new(watch::Waits(Arc::clone(telemetry)));
+    Upstreams::new(addresses, config.upstream.clone(), observer)
+}
+
+fn verifier_source(config: &Config) -> VerifierSource {
+    let settings = monitor_settings(config);
+    let login = upstream::Login {
+        database: settings.database,
+        user: settings.user,
+        secret: settings.password.map_or(Secret::None, Secret::Password),
+        parameters: std::iter::once(("application_name".to_owned(), settings.application_name))
+            .collect(),
+    };
+    let rules = LookupRules {
+        query: config.auth.query.clone(),
+        ttl: config.auth.cache_ttl,
+        ..LookupRules::default()
+    };
+    VerifierSource::new(login, rules)
+}
+
+fn secret_pair() -> Result<[u64; 2], AppError> {
+    let random: [u8; 16] = clock::random().map_err(AppError::Entropy)?;
+    let number = u128::from_ne_bytes(random);
+    Ok([(number >> 64) as u64, number as u64])
+}
+
+/// How clients prove who they are, in the session's words.
+fn login_method(config: &Config) -> LoginMethod {
+    match config.auth.method {
+        AuthMethod::Trust => LoginMethod::Trust,
+        AuthMethod::Lookup | AuthMethod::File => LoginMethod::Scram,
+    }
+}
+
+/// A future that ends when it is notified.
+fn notified(notify: &Arc<Notify>) -> impl Future<Output = ()> + Send + 'static {
+    let notify = Arc::clone(notify);
+    async move { notify.notified().await }
+}
+
+/// Runs a task that has no end of its own until it is stopped.
+async fn until(stop: impl Future<Output = ()>, task: impl Future<Output = ()>) {
+    tokio::select! {
+        () = stop => {}
+        () = task => {}
+    }
+}
+
+/// Counted once for the whole program: the texts of a busy application fit many times.
+const FACTS_BYTES: u64 = 64 << 20;
+const READY_POLL: Duration = Duration::from_millis(10);
+/// How long a session that was told to end may take to tell its client.
+const KILL_GRACE: Duration = Duration::from_secs(2);

@@ -1,0 +1,91 @@
+//! `pgherd run`: serves in the foreground until it is told to stop.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info};
+
+use super::{Outcome, RunArgs};
+use crate::app::{App, ConfigSource};
+use crate::config::{self, Config, Environment, LogFormat};
+use crate::telemetry::log;
+
+/// Runs a router. Problems of the configuration go to `out`.
+///
+/// # Errors
+///
+/// When `out` cannot be written to, or a signal cannot be waited for.
+pub async fn run(
+    args: &RunArgs,
+    environment: &Environment,
+    out: &mut (dyn Write + Send),
+) -> io::Result<Outcome> {
+    let path = args.config.file.clone();
+    let config = match config::load(path.as_deref(), environment) {
+        Ok((config, warnings)) => {
+            write!(out, "{}", config::Problems(warnings))?;
+            config
+        }
+        Err(problems) => {
+            write!(out, "{problems}")?;
+            return Ok(Outcome::ConfigInvalid);
+        }
+    };
+    let _log = match log::init(log_format(&config), &config.log.level.to_string()) {
+        Ok(handle) => handle,
+        Err(problem) => {
+            writeln!(out, "{problem}")?;
+            return Ok(Outcome::Failed);
+        }
+    };
+    let source = ConfigSource::File {
+        path,
+        environment: environment.clone(),
+    };
+    let app = match App::start(config, source).await {
+        Ok(app) => app,
+        Err(problem) => {
+            let cause = std::error::Error::source(&problem).map(|cause| format!(": {cause}"));
+            writeln!(out, "{problem}{}", cause.unwrap_or_default())?;
+            return Ok(Outcome::Failed);
+        }
+    };
+    for address in &app.addresses {
+        info!(address = %address, "listening for clients");
+    }
+    if let Some(address) = app.http {
+        info!(address = %address, "listening for health, metrics and status");
+    }
+    wait_for_the_end(&app).await?;
+    app.shutdown(DRAIN_LIMIT).await;
+    Ok(Outcome::Fine)
+}
+
+/// Waits for SIGTERM or SIGINT; SIGHUP reloads the configuration meanwhile.
+async fn wait_for_the_end(app: &App) -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => match app.reloader.reload() {
+                Ok(changes) => changes.iter().for_each(|change| info!(change, "changed")),
+                Err(problems) => problems.iter().for_each(|problem| error!(problem, "not reloaded")),
+            },
+        }
+    }
+}
+
+fn log_format(config: &Config) -> log::LogFormat {
+    match config.log.format {
+        LogFormat::Auto => log::LogFormat::Auto,
+        LogFormat::Text => log::LogFormat::Text,
+        LogFormat::Json => log::LogFormat::Json,
+    }
+}
+
+/// How long transactions that run may take to end when the router stops.
+const DRAIN_LIMIT: Duration = Duration::from_secs(30);

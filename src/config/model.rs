@@ -1,0 +1,167 @@
+//! The configuration after all checks: what the parts of the program are built from.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::cluster::Address;
+use crate::{policy, session, upstream};
+
+use super::passfile::Passfile;
+use super::secret::Secret;
+use super::show::Entry;
+use super::userlist::User;
+
+/// A complete and checked configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where we listen.
+    pub listen: Listen,
+    /// Who we are when we look at the servers.
+    pub monitor: MonitorConfig,
+    /// Who may come in.
+    pub auth: AuthConfig,
+    /// The servers.
+    pub cluster: ClusterConfig,
+    /// Where statements go, lag, health, failover.
+    pub policy: policy::Rules,
+    /// The limits of a client session.
+    pub session: session::Rules,
+    /// The limits of the pools.
+    pub upstream: upstream::Rules,
+    /// Who may use the console.
+    pub admin: AdminConfig,
+    /// What is logged, and how.
+    pub log: LogConfig,
+    /// Where decisions are remembered; `None` keeps nothing.
+    pub state_dir: Option<PathBuf>,
+    /// The limits of the whole program.
+    pub limits: Limits,
+    pub(super) entries: Vec<Entry>,
+}
+
+/// Where we listen. A port of 0 lets the system choose one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// For clients; at least one.
+    pub postgres: Vec<Address>,
+    /// For health, metrics and status.
+    pub http: Option<Address>,
+}
+
+/// Who we are when we look at the servers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MonitorConfig {
+    /// The role.
+    pub user: String,
+    /// Its password from the file or the environment.
+    pub password: Option<Secret>,
+    /// The database.
+    pub database: String,
+    /// Shown in `pg_stat_activity`.
+    pub application_name: String,
+    pub(super) passfile: Passfile,
+}
+
+impl MonitorConfig {
+    /// The password for one server: the configured one, or else the one of `~/.pgpass`.
+    pub fn password_for(&self, server: &Address) -> Option<&Secret> {
+        self.password
+            .as_ref()
+            .or_else(|| self.passfile.find(server, &self.database, &self.user))
+    }
+}
+
+/// Who may come in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthConfig {
+    /// How clients prove who they are.
+    pub method: AuthMethod,
+    /// The query of `Lookup`.
+    pub query: String,
+    /// How long its answers are used.
+    pub cache_ttl: Duration,
+    /// Where `users` were read from.
+    pub file: Option<PathBuf>,
+    /// The users of `File`.
+    pub users: Vec<User>,
+}
+
+/// How clients prove who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthMethod {
+    /// SCRAM against the verifier that a server has.
+    Lookup,
+    /// Against the list in `AuthConfig::users`.
+    File,
+    /// Not at all; every listener is on loopback.
+    Trust,
+}
+
+/// The servers of one replicated cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// Its name.
+    pub name: String,
+    /// Its servers; the place in this list is the `ServerId`.
+    pub hosts: Vec<Host>,
+    /// The databases that clients may connect to; `["*"]` is all.
+    pub databases: Vec<String>,
+}
+
+impl ClusterConfig {
+    /// Whether clients may connect to `database`.
+    pub fn serves(&self, database: &str) -> bool {
+        self.databases
+            .iter()
+            .any(|name| name == "*" || name == database)
+    }
+}
+
+/// One server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// What people call it.
+    pub name: String,
+    /// Where it listens.
+    pub address: Address,
+    /// Its share of reads; 100 is normal, 0 means none.
+    pub weight: u32,
+    /// Whether it may be promoted.
+    pub candidate: bool,
+}
+
+/// Who may use the console.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminConfig {
+    /// May run commands.
+    pub users: Vec<String>,
+    /// May only look.
+    pub stats_users: Vec<String>,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// The form of a line.
+    pub format: LogFormat,
+    /// The least important line that is written.
+    pub level: tracing::Level,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// The limits of the whole program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How many clients may be connected.
+    pub max_client_connections: usize,
+}

@@ -1,0 +1,154 @@
+//! Keeps the catalog of each database that clients use: read at its first use, when its schema may
+//! have changed, and every minute for the changes that went round us.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::{debug, warn};
+
+use super::connect::Link;
+use super::{MonitorSettings, read_catalog};
+use crate::cluster::Snapshot;
+use crate::statement::Catalog;
+
+/// The catalogs of all databases in use.
+pub struct CatalogStore {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    settings: MonitorSettings,
+    databases: Mutex<BTreeMap<String, Watched>>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+#[derive(Clone)]
+struct Watched {
+    cell: Arc<ArcSwapOption<Catalog>>,
+    changed: Arc<Notify>,
+}
+
+impl CatalogStore {
+    /// An empty store that reads from the primary of the newest snapshot.
+    pub fn new(snapshot: Arc<ArcSwap<Snapshot>>, settings: MonitorSettings) -> Self {
+        Self {
+            snapshot,
+            settings,
+            databases: Mutex::default(),
+            tasks: Mutex::default(),
+        }
+    }
+
+    /// The cell with the catalog of a database. It is empty until the catalog was read.
+    ///
+    /// Must be called within a tokio runtime.
+    pub fn of(&self, database: &str) -> Arc<ArcSwapOption<Catalog>> {
+        let mut databases = lock(&self.databases);
+        if let Some(watched) = databases.get(database) {
+            return Arc::clone(&watched.cell);
+        }
+        let watched = Watched {
+            cell: Arc::default(),
+            changed: Arc::default(),
+        };
+        if databases.len() >= DATABASES_MAX {
+            // A cell that nobody fills: reads of such a database go to the primary.
+            warn!("too many databases, not reading the catalog of another one");
+            return watched.cell;
+        }
+        let reader = Reader {
+            snapshot: Arc::clone(&self.snapshot),
+            settings: MonitorSettings {
+                database: database.to_owned(),
+                ..self.settings.clone()
+            },
+            watched: watched.clone(),
+        };
+        lock(&self.tasks).spawn(reader.run());
+        let cell = Arc::clone(&watched.cell);
+        databases.insert(database.to_owned(), watched);
+        cell
+    }
+
+    /// The schema of a database may have changed: it is read again soon, once for a burst.
+    pub fn changed(&self, database: &str) {
+        if let Some(watched) = lock(&self.databases).get(database) {
+            watched.changed.notify_one();
+        }
+    }
+
+    /// Stops reading.
+    pub async fn shutdown(&self) {
+        let mut tasks = std::mem::take(&mut *lock(&self.tasks));
+        tasks.shutdown().await;
+    }
+}
+
+/// Reads one database again and again.
+struct Reader {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    settings: MonitorSettings,
+    watched: Watched,
+}
+
+impl Reader {
+    async fn run(self) {
+        loop {
+            let pause = match timeout(READ_LIMIT, self.read()).await {
+                Ok(Some(catalog)) => {
+                    self.watched.cell.store(Some(Arc::new(catalog)));
+                    REFRESH
+                }
+                Ok(None) | Err(_) => RETRY,
+            };
+            if timeout(pause, self.watched.changed.notified())
+                .await
+                .is_ok()
+            {
+                // A migration changes the schema many times in a row.
+                tokio::time::sleep(BURST).await;
+            }
+        }
+    }
+
+    async fn read(&self) -> Option<Catalog> {
+        let snapshot = self.snapshot.load_full();
+        let address = snapshot.server(snapshot.primary()?)?.address.clone();
+        let link = match Link::open(&address, &self.settings).await {
+            Ok(link) => link,
+            Err(error) => {
+                let database = &self.settings.database;
+                debug!(error = %error, database, "could not connect to read the catalog");
+                return None;
+            }
+        };
+        match read_catalog(&link.client).await {
+            Ok(catalog) => Some(catalog),
+            Err(error) => {
+                let database = &self.settings.database;
+                warn!(error = %error, database, "could not read the catalog");
+                None
+            }
+        }
+    }
+}
+
+impl fmt::Debug for CatalogStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CatalogStore").finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Nothing that holds one of these locks can leave its value half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+const DATABASES_MAX: usize = 1000;
+const READ_LIMIT: Duration = Duration::from_secs(10);
+const REFRESH: Duration = Duration::from_secs(60);
+const RETRY: Duration = Duration::from_millis(200);
+const BURST: Duration = Duration::from_millis(100);

@@ -1,0 +1,99 @@
+//! What the rest of the program holds of the monitor.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Mutex, Notify, mpsc, watch};
+use tokio::task::JoinHandle;
+
+use super::events::{Journal, MonitorEvent, Recorded};
+use crate::clock;
+use crate::cluster::{ServerId, Snapshot};
+use crate::policy::{Event, Operator, Rules};
+
+/// The monitor is gone; the program is stopping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the monitor has stopped")]
+pub struct MonitorStopped;
+
+/// A running monitor. Clones are the same monitor.
+#[derive(Clone, Debug)]
+pub struct MonitorHandle {
+    /// The newest view of the cluster.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Changes with each new view; the number only grows.
+    pub changes: watch::Receiver<u64>,
+    pub(super) events: mpsc::Sender<Event>,
+    pub(super) ask_now: Arc<Vec<Arc<Notify>>>,
+    pub(super) journal: Arc<Journal>,
+    pub(super) stop: Arc<Notify>,
+    pub(super) brain: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl MonitorHandle {
+    /// Tells that a client's connection to this server was refused or reset: it is asked at once.
+    pub fn report_loss(&self, server: ServerId) {
+        let event = Event::ClientSawLoss {
+            server,
+            at: clock::now(),
+        };
+        if self.events.try_send(event).is_err() {
+            tracing::debug!(%server, "the monitor is busy; a report of loss was dropped");
+        }
+    }
+
+    /// Asks this server at once, for somebody who waits for a newer position. Many calls within
+    /// one probe cost one probe.
+    pub fn probe_now(&self, server: ServerId) {
+        if let Some(notify) = self.ask_now.get(server.index()) {
+            notify.notify_one();
+        }
+    }
+
+    /// Failovers and decisions against one, oldest first.
+    pub fn records(&self) -> Vec<Recorded> {
+        self.journal.records()
+    }
+
+    /// How many events there ever were, and those after the first `seen` that are still kept,
+    /// oldest first.
+    pub fn events_since(&self, seen: u64) -> (u64, Vec<MonitorEvent>) {
+        self.journal.events_since(seen)
+    }
+
+    /// Puts new rules in force.
+    ///
+    /// # Errors
+    ///
+    /// When the monitor has stopped.
+    pub async fn set_rules(&self, rules: Rules) -> Result<(), MonitorStopped> {
+        self.send(Event::RulesChanged(rules)).await
+    }
+
+    /// Gives an operator's command.
+    ///
+    /// # Errors
+    ///
+    /// When the monitor has stopped.
+    pub async fn operate(&self, operator: Operator) -> Result<(), MonitorStopped> {
+        self.send(Event::Operator(operator)).await
+    }
+
+    /// Stops all its tasks and waits for them.
+    pub async fn shutdown(&self) {
+        self.stop.notify_one();
+        let brain = self.brain.lock().await.take();
+        if let Some(brain) = brain
+            && let Err(error) = brain.await
+        {
+            tracing::error!(%error, "the monitor ended badly");
+        }
+    }
+
+    async fn send(&self, event: Event) -> Result<(), MonitorStopped> {
+        self.events
+            .send(event)
+            .await
+            .map_err(|_closed| MonitorStopped)
+    }
+}

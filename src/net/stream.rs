@@ -1,0 +1,255 @@
+//! One connection, to a client or to a server.
+//!
+//! The driver of a session waits for several streams at once and then reads or writes what is
+//! possible: so the stream offers readiness and attempts that never wait, and only a login, which
+//! has nothing else to do, uses the two that wait.
+
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{BufMut, BytesMut};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
+/// A connected byte stream.
+#[derive(Debug)]
+pub enum Stream {
+    /// TCP without encryption.
+    Plain(TcpStream),
+}
+
+impl Stream {
+    /// Reads at most `max` bytes to the end of `buffer`, without waiting.
+    ///
+    /// `Ok(0)` means that the peer closed its side. The buffer grows by what is needed for `max`.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` when nothing is there, else what the socket says.
+    pub fn try_read(&mut self, buffer: &mut BytesMut, max: usize) -> io::Result<usize> {
+        buffer.reserve(max);
+        match self {
+            Self::Plain(stream) => stream.try_read_buf(&mut buffer.limit(max)),
+        }
+    }
+
+    /// Polls for bytes and reads at most `max` of them to the end of `buffer`. A read that did not
+    /// fill its room is known to have emptied the socket, so no system call is spent to learn it.
+    ///
+    /// `Ok(0)` means that the peer closed its side.
+    pub fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut BytesMut,
+        max: usize,
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(stream) => {
+                if buffer.capacity().saturating_sub(buffer.len()) < max {
+                    // Nothing is allocated for a peer that is silent.
+                    std::task::ready!(stream.poll_read_ready(context))?;
+                    buffer.reserve(max);
+                }
+                let mut room = buffer.limit(max);
+                let read = std::pin::pin!(stream.read_buf(&mut room));
+                read.poll(context)
+            }
+        }
+    }
+
+    /// Writes what the socket takes of `bytes`, without waiting.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` when it takes nothing, else what the socket says.
+    pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.try_write(bytes),
+        }
+    }
+
+    /// Writes what the socket takes of several slices in one call, without waiting.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` when it takes nothing, else what the socket says.
+    pub fn try_write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.try_write_vectored(slices),
+        }
+    }
+
+    /// Whether the peer has sent something, or closed, since the last read; without waiting and,
+    /// when nothing came, without a system call.
+    pub fn check_idle(&mut self) -> Idle {
+        let mut byte = [0];
+        let read = match self {
+            Self::Plain(stream) => stream.try_read(&mut byte),
+        };
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Idle::Silent,
+            Ok(0) | Err(_) => Idle::Closed,
+            Ok(_) => Idle::Spoke,
+        }
+    }
+
+    /// Waits until a read may succeed. May be dropped and called again.
+    ///
+    /// # Errors
+    ///
+    /// When the runtime shuts down.
+    pub async fn readable(&self) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.readable().await,
+        }
+    }
+
+    /// Waits until a write may succeed. May be dropped and called again.
+    ///
+    /// # Errors
+    ///
+    /// When the runtime shuts down.
+    pub async fn writable(&self) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.writable().await,
+        }
+    }
+
+    /// Polls what [`Stream::readable`] waits for. One task at a time is woken.
+    pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(stream) => stream.poll_read_ready(context),
+        }
+    }
+
+    /// Polls what [`Stream::writable`] waits for. One task at a time is woken.
+    pub fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(stream) => stream.poll_write_ready(context),
+        }
+    }
+
+    /// Waits for bytes and reads at most `max` of them; `Ok(0)` means that the peer closed. Losing
+    /// the future loses no byte.
+    ///
+    /// # Errors
+    ///
+    /// What the socket says.
+    pub async fn read(&mut self, buffer: &mut BytesMut, max: usize) -> io::Result<usize> {
+        loop {
+            self.readable().await?;
+            match self.try_read(buffer, max) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Writes all of `bytes`. How much was written is unknown when the future is dropped.
+    ///
+    /// # Errors
+    ///
+    /// What the socket says.
+    pub async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            self.writable().await?;
+            match self.try_write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets the options of the socket; see [`super::tune`].
+    ///
+    /// # Errors
+    ///
+    /// When the socket is closed already.
+    pub fn tune(
+        &self,
+        keepalive: Option<Duration>,
+        user_timeout: Option<Duration>,
+    ) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => super::tune(stream, keepalive, user_timeout),
+        }
+    }
+
+    /// The address at the other end.
+    ///
+    /// # Errors
+    ///
+    /// When the socket is not connected any more.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Plain(stream) => stream.peer_addr(),
+        }
+    }
+}
+
+/// What a peer from whom nothing is expected has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// Nothing, as far as we were told.
+    Silent,
+    /// It sent something; one byte of it is lost, so the stream cannot be used any more.
+    Spoke,
+    /// It closed, or the connection broke.
+    Closed,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    async fn pair() -> (Stream, Stream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+        (Stream::Plain(near.unwrap()), Stream::Plain(far.unwrap().0))
+    }
+
+    #[tokio::test]
+    async fn a_read_takes_no_more_than_it_may() {
+        let (mut near, mut far) = pair().await;
+        far.write_all(b"0123456789").await.unwrap();
+        let mut buffer = BytesMut::new();
+        while buffer.len() < 10 {
+            assert!(near.read(&mut buffer, 4).await.unwrap() <= 4);
+        }
+        assert_eq!(&buffer[..], b"0123456789");
+    }
+
+    #[tokio::test]
+    async fn several_slices_arrive_as_one_stream() {
+        let (mut near, mut far) = pair().await;
+        far.writable().await.unwrap();
+        let written = far.try_write_vectored(&[IoSlice::new(b"ab"), IoSlice::new(b"cd")]);
+        assert_eq!(written.unwrap(), 4);
+        let mut buffer = BytesMut::new();
+        while buffer.len() < 4 {
+            near.read(&mut buffer, 64).await.unwrap();
+        }
+        assert_eq!(&buffer[..], b"abcd");
+    }
+
+    #[tokio::test]
+    async fn an_idle_stream_tells_silence_speech_and_end_apart() {
+        let (mut near, mut far) = pair().await;
+        assert_eq!(near.check_idle(), Idle::Silent);
+        far.write_all(b"N").await.unwrap();
+        near.readable().await.unwrap();
+        assert_eq!(near.check_idle(), Idle::Spoke);
+        drop(far);
+        let mut buffer = BytesMut::new();
+        assert_eq!(near.read(&mut buffer, 1).await.unwrap(), 0);
+        assert_eq!(near.check_idle(), Idle::Closed);
+    }
+}

@@ -1,0 +1,76 @@
+//! How a session that sleeps is told that something changed: without a channel, and without a lock
+//! that sessions share.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Waker;
+
+use futures_util::task::AtomicWaker;
+
+/// The bell of one session.
+#[derive(Debug, Default)]
+pub(super) struct Doorbell {
+    rung: AtomicU8,
+    waker: AtomicWaker,
+}
+
+/// Why a bell was rung.
+pub(super) mod ring {
+    /// The cluster changed in a way that may help a statement that waits.
+    pub(crate) const SNAPSHOT: u8 = 1;
+    /// The router stops.
+    pub(crate) const DRAIN: u8 = 2;
+    /// An operator ends the session.
+    pub(crate) const KILL: u8 = 4;
+}
+
+impl Doorbell {
+    pub(super) fn ring(&self, why: u8) {
+        self.rung.fetch_or(why, Ordering::AcqRel);
+        self.waker.wake();
+    }
+
+    /// Takes what was rung since the last call, and has the caller woken by the next ring.
+    pub(super) fn answer(&self, waker: &Waker) -> u8 {
+        self.waker.register(waker);
+        match self.rung.load(Ordering::Acquire) {
+            0 => 0,
+            _ => self.rung.swap(0, Ordering::AcqRel),
+        }
+    }
+}
+
+/// The bells of all sessions, by the number of the client.
+#[derive(Debug, Default)]
+pub(super) struct Doorbells {
+    bells: Mutex<BTreeMap<u64, Arc<Doorbell>>>,
+}
+
+impl Doorbells {
+    /// Hangs up a bell for a new session.
+    pub(super) fn hang(&self, client: u64) -> Arc<Doorbell> {
+        let bell = Arc::new(Doorbell::default());
+        self.lock().insert(client, Arc::clone(&bell));
+        bell
+    }
+
+    pub(super) fn take_down(&self, client: u64) {
+        self.lock().remove(&client);
+    }
+
+    pub(super) fn ring_all(&self, why: u8) {
+        for bell in self.lock().values() {
+            bell.ring(why);
+        }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Arc<Doorbell>>> {
+        // Nothing that holds the lock can leave the map half changed.
+        self.bells.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

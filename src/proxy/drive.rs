@@ -1,0 +1,576 @@
+//! The loop between a client's socket, its session and the server connection that it is lent. It
+//! reads, lets the session decide, carries out what it decided, and writes. It holds no rule.
+//!
+//! Both directions are read and written as they are ready, so that neither side can block the
+//! other; a side that does not take what it is sent stops the reading of the other.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use arc_swap::ArcSwapOption;
+use bytes::{BufMut, Bytes, BytesMut};
+use tokio::time::{Sleep, sleep_until};
+use tracing::debug;
+
+use super::cancel::CancelSlot;
+use super::doorbell::{Doorbell, ring};
+use super::login::{Arrived, Console};
+use super::queue::Queue;
+use super::{Proxy, notes};
+use crate::clock;
+use crate::cluster::ServerId;
+use crate::net::Stream;
+use crate::policy::{Intent, Route};
+use crate::session::{Condition, Denial, Input, Output, Refusal, ServerSide, Session, World};
+use crate::statement::Catalog;
+use crate::telemetry::{ClientEntry, ClientState};
+use crate::upstream::{self, GetError, Lease, PoolHandle};
+use crate::wire::{ErrorFields, FrameError, Limits, Severity, Splitter, backend};
+
+/// What is counted and shown of a session.
+pub(super) struct Card {
+    pub(super) client: u64,
+    pub(super) database: String,
+    pub(super) entry: ClientEntry,
+    pub(super) state: ClientState,
+}
+
+/// A session with its sockets.
+pub(super) struct Conversation {
+    proxy: Arc<Proxy>,
+    session: Session,
+    card: Card,
+    client: Stream,
+    client_input: BytesMut,
+    client_cut: Splitter,
+    to_client: Queue,
+    to_server: Queue,
+    server: Option<Lent>,
+    pools: Vec<PoolHandle<Option<Box<ServerSide>>>>,
+    login: Arc<upstream::Login>,
+    console: Console,
+    catalog: Arc<ArcSwapOption<Catalog>>,
+    cancel: Arc<CancelSlot>,
+    bell: Arc<Doorbell>,
+    alarm: Option<Pin<Box<Sleep>>>,
+    outputs: Vec<Output>,
+    end: End,
+}
+
+/// A server connection that the session has.
+struct Lent {
+    lease: Lease<Option<Box<ServerSide>>>,
+    cut: Splitter,
+    /// How much the next read may bring: a server that fills its reads gets larger ones.
+    room: usize,
+}
+
+/// How near the end of the conversation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// It goes on.
+    No,
+    /// The client sends no more.
+    ClientDone,
+    /// What waits for the client is written, then it is over.
+    Closing,
+}
+
+/// What woke the conversation.
+#[derive(Clone, Copy, Debug, Default)]
+struct Woken {
+    server_gone: bool,
+    rung: u8,
+    alarm: bool,
+}
+
+impl Conversation {
+    pub(super) fn new(proxy: Arc<Proxy>, client: Stream, arrived: Arrived) -> Self {
+        let catalog = match arrived.console {
+            Console::No => proxy.catalogs.of(&arrived.login.database),
+            Console::Watcher | Console::Admin => Arc::default(),
+        };
+        arrived.entry.set_state(ClientState::Idle, clock::now());
+        Self {
+            session: Session::new(arrived.client, arrived.settings),
+            card: Card {
+                client: arrived.client,
+                database: arrived.login.database.clone(),
+                entry: arrived.entry,
+                state: ClientState::Idle,
+            },
+            client,
+            client_input: arrived.input,
+            client_cut: arrived.splitter,
+            to_client: Queue::default(),
+            to_server: Queue::default(),
+            server: None,
+            pools: Vec::new(),
+            login: arrived.login,
+            console: arrived.console,
+            catalog,
+            cancel: arrived.cancel,
+            bell: arrived.bell,
+            alarm: None,
+            outputs: Vec::new(),
+            end: End::No,
+            proxy,
+        }
+    }
+
+    /// Drives the session to its end.
+    pub(super) async fn run(mut self) {
+        if self.proxy.is_draining() {
+            self.bell.ring(ring::DRAIN);
+        }
+        if let Err(error) = self.drive().await {
+            debug!(session = self.card.client, error = %error, "client connection broke");
+        }
+        if let Some(lent) = self.server.take() {
+            self.proxy.count_returned(lent.lease.server);
+        }
+        self.proxy.state.cancels.revoke(&self.cancel);
+        self.proxy.state.bells.take_down(self.card.client);
+    }
+
+    /// Until it is over, or the client's connection breaks.
+    async fn drive(&mut self) -> io::Result<()> {
+        loop {
+            self.work().await;
+            let sent = self.to_client.write(&mut self.client)?;
+            self.card.entry.add_sent(sent as u64);
+            if let Some(lent) = &mut self.server
+                && !self.to_server.is_empty()
+                && self.to_server.write(&mut lent.lease.stream).is_err()
+            {
+                self.tell(Input::ServerLost).await;
+                continue;
+            }
+            if self.end == End::Closing && self.to_client.is_empty() {
+                return Ok(());
+            }
+            if self.end == End::ClientDone && !self.session.is_active() {
+                return Ok(());
+            }
+            self.show_state();
+            let woken = poll_fn(|context| self.poll_wait(context)).await?;
+            self.attend(woken).await;
+        }
+    }
+
+    /// Handles everything that was read, until more is needed.
+    async fn work(&mut self) {
+        loop {
+            if self.end == End::Closing {
+                return;
+            }
+            if self.to_client.len() < QUEUE_HIGH
+                && let Some(lent) = &mut self.server
+            {
+                match lent.cut.next(&mut lent.lease.input) {
+                    Ok(Some(cut)) => {
+                        self.tell(Input::Server(cut)).await;
+                        continue;
+                    }
+                    Ok(None) => {}
+                    Err(error) => {
+                        tracing::warn!(server = %lent.lease.server, error = %error,
+                            "a server broke the protocol");
+                        self.tell(Input::ServerLost).await;
+                        continue;
+                    }
+                }
+            }
+            if self.session.wants_client() && self.to_server.len() < QUEUE_HIGH {
+                match self.client_cut.next(&mut self.client_input) {
+                    Ok(Some(cut)) => {
+                        self.tell(Input::Client(cut)).await;
+                        continue;
+                    }
+                    Ok(None) => {}
+                    Err(error) => self.break_off(&error),
+                }
+            }
+            return;
+        }
+    }
+
+    /// Ends a conversation in which the client's bytes make no sense.
+    fn break_off(&mut self, error: &FrameError) {
+        let mut message = BytesMut::new();
+        let fields = ErrorFields::new(Severity::Fatal, error.sqlstate(), error.to_string());
+        backend::error(&mut message, &fields);
+        self.to_client.push(message.freeze());
+        self.end = End::Closing;
+    }
+
+    /// Acts on what woke the conversation.
+    async fn attend(&mut self, woken: Woken) {
+        if woken.rung & ring::KILL != 0 {
+            let mut message = BytesMut::new();
+            backend::error(&mut message, &Refusal::ShuttingDown.fields());
+            self.to_client.push(message.freeze());
+            self.end = End::Closing;
+            return;
+        }
+        if woken.server_gone {
+            // What it sent before it went is handled first: it may be the whole answer.
+            self.work().await;
+            if self.server.is_some() {
+                self.tell(Input::ServerLost).await;
+            }
+        }
+        if woken.alarm {
+            self.alarm = None;
+            self.tell(Input::Timer).await;
+        }
+        if woken.rung & ring::SNAPSHOT != 0 {
+            self.tell(Input::SnapshotChanged).await;
+        }
+        if woken.rung & ring::DRAIN != 0 {
+            self.tell(Input::Drain).await;
+        }
+    }
+
+    /// Lets the session handle an input, and carries out what it wants.
+    async fn tell(&mut self, input: Input) {
+        self.handle(input);
+        let mut next = 0;
+        while let Some(output) = self.outputs.get_mut(next) {
+            let output = std::mem::replace(output, Output::Arm(None));
+            next += 1;
+            if let Output::Lease(route) = &output {
+                // Nothing follows the request for a lease: what the answer to it brings is next.
+                debug_assert_eq!(next, self.outputs.len());
+                let input = self.lease(route).await;
+                self.outputs.clear();
+                next = 0;
+                self.handle(input);
+                continue;
+            }
+            self.perform(output);
+        }
+        self.outputs.clear();
+    }
+
+    fn handle(&mut self, input: Input) {
+        let snapshot = self.proxy.snapshot.load();
+        let settings = self.proxy.settings.load();
+        let catalog = self.catalog.load();
+        let is_admin = self.console == Console::Admin;
+        let answer = |text: &str| (self.proxy.console)(text, is_admin);
+        let world = World {
+            now: clock::now(),
+            snapshot: &snapshot,
+            rules: &settings.session,
+            route: &settings.route,
+            facts: &self.proxy.facts,
+            interner: &self.proxy.interner,
+            catalog: catalog.as_deref(),
+            load: &|server| self.proxy.load(server),
+            server_statements_max: settings.server_statements_max,
+            console: match self.console {
+                Console::No => None,
+                Console::Watcher | Console::Admin => Some(&answer),
+            },
+        };
+        self.session.handle(&world, input, &mut self.outputs);
+    }
+
+    fn perform(&mut self, output: Output) {
+        match output {
+            Output::ToClient(bytes) => self.to_client.push(bytes),
+            Output::ToServer(bytes) => self.to_server.push(bytes),
+            Output::Release { condition, side } => self.give_back(condition, side),
+            Output::Arm(None) => self.alarm = None,
+            Output::Arm(Some(at)) => self.alarm = Some(Box::pin(sleep_until(at.into()))),
+            Output::CancelServer => self.cancel_own(),
+            Output::Note(note) => notes::record(&self.proxy, &mut self.card, note),
+            Output::Close => self.end = End::Closing,
+            Output::Lease(_) => debug_assert!(false, "a lease is asked for where it can wait"),
+        }
+    }
+
+    /// Gets a server connection, or says why there is none. A client that goes away meanwhile is
+    /// noticed.
+    async fn lease(&mut self, route: &Route) -> Input {
+        let server = route.server;
+        let pool = match self.pool(server) {
+            Ok(pool) => pool,
+            Err(error) => return Input::Denied(denial(server, &error)),
+        };
+        let epoch = (route.intent == Intent::Write).then_some(route.epoch);
+        let deadline = self.proxy.deadline(clock::now());
+        let got = {
+            let get = std::pin::pin!(pool.get(epoch, deadline));
+            let client = std::pin::pin!(read_ahead(&mut self.client, &mut self.client_input));
+            tokio::select! {
+                biased;
+                got = get => Some(got),
+                () = client => None,
+            }
+        };
+        match got {
+            None => {
+                self.end = End::Closing;
+                Input::Denied(Denial::Refused(Refusal::Internal("the client is gone")))
+            }
+            Some(Err(error)) => {
+                if let GetError::Connect(connect) = &error
+                    && connect.retry()
+                {
+                    (self.proxy.on_loss)(server);
+                }
+                Input::Denied(denial(server, &error))
+            }
+            Some(Ok(mut lease)) => {
+                self.proxy.count_lent(server);
+                self.card.entry.set_server(Some(server));
+                if let Some(key) = &lease.cancel_key {
+                    self.cancel.aim(server, key.clone());
+                }
+                let side = lease.state.take().unwrap_or_default();
+                let cut = Splitter::server(Limits::default());
+                self.server = Some(Lent {
+                    lease,
+                    cut,
+                    room: READ_MIN,
+                });
+                Input::Granted { server, side }
+            }
+        }
+    }
+
+    fn pool(&mut self, server: ServerId) -> Result<PoolHandle<Option<Box<ServerSide>>>, GetError> {
+        if let Some(pool) = self.pools.iter().find(|pool| pool.server() == server) {
+            return Ok(pool.clone());
+        }
+        let pool = self.proxy.upstreams.pool(server, &self.login)?;
+        self.pools.push(pool.clone());
+        Ok(pool)
+    }
+
+    fn give_back(&mut self, condition: Condition, side: Box<ServerSide>) {
+        let Some(Lent { mut lease, cut, .. }) = self.server.take() else {
+            debug_assert!(false, "a connection is given back that nobody has");
+            return;
+        };
+        self.proxy.count_returned(lease.server);
+        self.card.entry.set_server(None);
+        let no_cancel_on_its_way = self.cancel.put_down();
+        let at_rest = self.to_server.is_empty() && cut.is_between_frames();
+        self.to_server.clear();
+        if condition == Condition::Clean && no_cancel_on_its_way && at_rest {
+            lease.state = Some(side);
+            lease.release();
+        } else {
+            lease.discard();
+        }
+    }
+
+    /// Cancels what the session runs, because it took too long.
+    fn cancel_own(&self) {
+        let Some((server, key)) = self.cancel.begin() else {
+            return;
+        };
+        let proxy = Arc::clone(&self.proxy);
+        let slot = Arc::clone(&self.cancel);
+        tokio::spawn(async move {
+            if let Some(address) = proxy.upstreams.address(server)
+                && let Err(error) = upstream::cancel(address, &key, CANCEL_LIMIT).await
+            {
+                debug!(server = %server, error = %error, "could not cancel");
+            }
+            slot.sent();
+        });
+    }
+
+    fn show_state(&mut self) {
+        let state = if self.session.is_waiting() {
+            ClientState::Waiting
+        } else if self.session.is_active() {
+            ClientState::Active
+        } else if self.server.is_some() {
+            ClientState::InTransaction
+        } else {
+            ClientState::Idle
+        };
+        if state != self.card.state {
+            self.card.state = state;
+            self.card.entry.set_state(state, clock::now());
+        }
+    }
+
+    /// Waits until there is something to do, and reads what has come.
+    fn poll_wait(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Woken>> {
+        let mut woken = Woken::default();
+        let mut ready = false;
+        if self.end == End::No && self.client_input.len() < self.client_limit() {
+            match self
+                .client
+                .poll_read(context, &mut self.client_input, READ_MIN)
+            {
+                Poll::Ready(Ok(0)) => {
+                    self.end = End::ClientDone;
+                    ready = true;
+                }
+                Poll::Ready(Ok(read)) => {
+                    self.card.entry.add_received(read as u64);
+                    ready = true;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending if self.session.is_idle() && self.client_input.is_empty() => {
+                    // A session that is idle holds no buffer.
+                    self.client_input = BytesMut::new();
+                }
+                Poll::Pending => {}
+            }
+        }
+        if !self.to_client.is_empty() && self.client.poll_writable(context)?.is_ready() {
+            ready = true;
+        }
+        if let Some(lent) = &mut self.server {
+            match lent.poll(context, self.to_client.len(), !self.to_server.is_empty()) {
+                Poll::Ready(Ok(())) => ready = true,
+                Poll::Ready(Err(_gone)) => {
+                    woken.server_gone = true;
+                    ready = true;
+                }
+                Poll::Pending => {}
+            }
+        }
+        if let Some(alarm) = &mut self.alarm
+            && alarm.as_mut().poll(context).is_ready()
+        {
+            woken.alarm = true;
+            ready = true;
+        }
+        woken.rung = self.bell.answer(context.waker());
+        match ready || woken.rung != 0 {
+            true => Poll::Ready(Ok(woken)),
+            false => Poll::Pending,
+        }
+    }
+
+    /// How much of what the client sends is taken in now. While it is not its turn, only so much
+    /// that its going away is noticed.
+    fn client_limit(&self) -> usize {
+        match self.session.wants_client() && self.to_server.len() < QUEUE_HIGH {
+            true => usize::MAX,
+            false => READ_AHEAD_MAX,
+        }
+    }
+}
+
+impl Lent {
+    /// Reads from the server unless the client has enough to take, and says whether the server
+    /// takes what waits for it. An error means that the connection is gone.
+    fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        for_client: usize,
+        to_write: bool,
+    ) -> Poll<io::Result<()>> {
+        let mut ready = to_write && self.lease.stream.poll_writable(context)?.is_ready();
+        if for_client < QUEUE_HIGH {
+            let lease = &mut *self.lease;
+            match lease.stream.poll_read(context, &mut lease.input, self.room) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+                Poll::Ready(Ok(read)) => {
+                    self.room = if read == self.room {
+                        READ_MAX
+                    } else {
+                        READ_MIN
+                    };
+                    ready = true;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {}
+            }
+        }
+        match ready {
+            true => Poll::Ready(Ok(())),
+            false => Poll::Pending,
+        }
+    }
+}
+
+/// Takes in what a client sends while it waits for a connection, up to a bound; resolves when the
+/// client is gone.
+async fn read_ahead(client: &mut Stream, input: &mut BytesMut) {
+    loop {
+        if input.len() >= READ_AHEAD_MAX {
+            return std::future::pending().await;
+        }
+        match client.read(input, READ_MIN).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+    }
+}
+
+/// Why there is no connection, in the session's words.
+fn denial(server: ServerId, error: &GetError) -> Denial {
+    match error {
+        GetError::Connect(connect) => match connect.server_error() {
+            Some(refused) if !connect.retry() => {
+                Denial::Server(error_message(&as_error(&refused.body)))
+            }
+            _ if connect.retry() => Denial::Unreachable(server),
+            _ => Denial::Refused(Refusal::CannotConnect(connect.to_string())),
+        },
+        GetError::Fenced { .. } => Denial::Unreachable(server),
+        GetError::WaitTimedOut(full) | GetError::QueueFull(full) => {
+            Denial::Refused(Refusal::PoolFull {
+                pool: format!("{}/{} on server {}", full.user, full.database, full.server),
+                waiting: full.waiting,
+            })
+        }
+        GetError::TooManyPools { .. } | GetError::UnknownServer(_) => {
+            Denial::Refused(Refusal::CannotConnect(error.to_string()))
+        }
+    }
+}
+
+/// The body of an error message, framed.
+pub(super) fn error_message(body: &[u8]) -> Bytes {
+    let mut message = BytesMut::with_capacity(body.len() + 5);
+    message.put_u8(b'E');
+    message.put_u32(u32::try_from(body.len()).unwrap_or(u32::MAX - 4) + 4);
+    message.put_slice(body);
+    message.freeze()
+}
+
+/// The same error as one that does not end the session: a server that refuses one login of ours
+/// is no reason to hang up on the client.
+fn as_error(body: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(body.len());
+    for field in body
+        .split(|byte| *byte == 0)
+        .filter(|field| !field.is_empty())
+    {
+        match field.split_first() {
+            Some((b'S' | b'V', b"FATAL" | b"PANIC")) => {
+                out.extend(field.first());
+                out.put_slice(b"ERROR");
+            }
+            _ => out.put_slice(field),
+        }
+        out.put_u8(0);
+    }
+    out.put_u8(0);
+    out.freeze()
+}
+
+/// What a session reads at a time. Most messages fit.
+const READ_MIN: usize = 8 << 10;
+/// What is read at a time of a large result.
+const READ_MAX: usize = 64 << 10;
+/// One side is not read while so many bytes wait for the other.
+const QUEUE_HIGH: usize = 256 << 10;
+/// What is taken in of a client while it is not its turn.
+const READ_AHEAD_MAX: usize = 64 << 10;
+const CANCEL_LIMIT: std::time::Duration = std::time::Duration::from_secs(5);

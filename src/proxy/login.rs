@@ -1,0 +1,477 @@
+//! Drives a login: bytes in and out, lookups, and the greeting that ends it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::cancel::CancelSlot;
+use super::doorbell::Doorbell;
+use super::{Proxy, lock};
+use crate::clock;
+use crate::cluster::{Address, ServerState};
+use crate::net::Stream;
+use crate::session::{
+    Credential, Identity, Login, LoginInput, LoginOutput, LoginSettings, TextSettings,
+};
+use crate::telemetry::{ClientEntry, ClientInfo, LoginResult};
+use crate::upstream::{self, GetError, Secret};
+use crate::wire::{
+    Cut, ErrorFields, Limits, Phase, Severity, Splitter, SqlState, TransactionStatus, backend,
+    first_packet,
+};
+
+/// What makes the greetings of two logins equal: whom and how they ask.
+pub(super) type GreetingKey = Arc<upstream::Login>;
+/// The settings that a server reports to a new connection.
+pub(super) type Greeting = Arc<BTreeMap<String, String>>;
+
+/// A client that is logged in.
+pub(super) struct Arrived {
+    pub(super) client: u64,
+    pub(super) login: Arc<upstream::Login>,
+    pub(super) console: Console,
+    pub(super) settings: TextSettings,
+    /// What the client has already sent.
+    pub(super) input: BytesMut,
+    pub(super) splitter: Splitter,
+    pub(super) cancel: Arc<CancelSlot>,
+    pub(super) bell: Arc<Doorbell>,
+    pub(super) entry: ClientEntry,
+}
+
+/// Whether a session is one of the console, and what it may do there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Console {
+    No,
+    Watcher,
+    Admin,
+}
+
+/// How a login that failed is counted.
+struct Failed(LoginResult);
+
+/// Logs a client in; `None` when it did not come so far. It has been told why.
+pub(super) async fn log_in(
+    proxy: &Arc<Proxy>,
+    stream: &mut Stream,
+    client: u64,
+    peer: Option<SocketAddr>,
+) -> Option<Arrived> {
+    let limit = proxy.settings.load().session.login_timeout;
+    let attempt = Attempt {
+        proxy,
+        stream,
+        client,
+        peer,
+        input: BytesMut::new(),
+        splitter: Splitter::client(Limits::default()),
+    };
+    match timeout(limit, attempt.run()).await {
+        Ok(Ok(arrived)) => {
+            proxy.telemetry.login_ended(LoginResult::Succeeded);
+            Some(arrived)
+        }
+        Ok(Err(Failed(result))) => {
+            debug!(client, result = result.code(), "login failed");
+            proxy.telemetry.login_ended(result);
+            None
+        }
+        Err(_elapsed) => {
+            debug!(client, "login took too long");
+            proxy.telemetry.login_ended(LoginResult::TimedOut);
+            None
+        }
+    }
+}
+
+struct Attempt<'a> {
+    proxy: &'a Arc<Proxy>,
+    stream: &'a mut Stream,
+    client: u64,
+    peer: Option<SocketAddr>,
+    input: BytesMut,
+    splitter: Splitter,
+}
+
+impl Attempt<'_> {
+    async fn run(mut self) -> Result<Arrived, Failed> {
+        let identity = self.identify().await?;
+        let settings = self.proxy.settings.load_full();
+        if self.proxy.is_draining() {
+            let text = "the router is shutting down";
+            return Err(self
+                .refuse(SqlState::CANNOT_CONNECT_NOW, text, FAILED_SERVER)
+                .await);
+        }
+        let is_console = CONSOLE_DATABASES.contains(&identity.database.as_str());
+        let console = match is_console {
+            false => Console::No,
+            true if settings.admins.contains(&identity.user) => Console::Admin,
+            true if settings.watchers.contains(&identity.user) => Console::Watcher,
+            true => {
+                let text = "this user may not use the console";
+                let failed = self
+                    .refuse(SqlState::INVALID_AUTHORIZATION, text, REJECTED)
+                    .await;
+                return Err(failed);
+            }
+        };
+        if !is_console && self.proxy.clients() >= settings.clients_max {
+            let text = "sorry, too many clients already";
+            let result = LoginResult::TooManyClients;
+            return Err(self
+                .refuse(SqlState::TOO_MANY_CONNECTIONS, text, result)
+                .await);
+        }
+        let is_served = settings
+            .databases
+            .iter()
+            .any(|name| name == "*" || *name == identity.database);
+        if !is_console && !is_served {
+            let text = format!("database \"{}\" is not served here", identity.database);
+            let result = LoginResult::NoSuchDatabase;
+            return Err(self
+                .refuse(SqlState::INVALID_CATALOG_NAME, &text, result)
+                .await);
+        }
+        let login = Arc::new(to_upstream(&identity));
+        let greeting = match is_console {
+            true => Arc::new(console_greeting()),
+            false => self.greeting(&login).await?,
+        };
+        self.welcome(&identity, login, console, &greeting).await
+    }
+
+    /// Reads until the client has said, and proved, who it is.
+    async fn identify(&mut self) -> Result<Box<Identity>, Failed> {
+        let nonce = clock::random().map_err(|_no_entropy| Failed(FAILED_SERVER))?;
+        let mut login = Login::new(LoginSettings {
+            method: self.proxy.settings.load().method,
+            nonce,
+            mock_secret: self.proxy.mock_secret,
+        });
+        self.splitter.set_phase(Phase::Login);
+        let mut pending: Option<LoginInput> = None;
+        loop {
+            let input = match pending.take() {
+                Some(input) => input,
+                None => self.next_input(&login).await?,
+            };
+            let mut outputs = Vec::new();
+            login.handle(input, &mut outputs);
+            for output in outputs {
+                match output {
+                    LoginOutput::ToClient(bytes) => self.send(&bytes).await?,
+                    LoginOutput::NoEncryption(answer) => {
+                        if !self.input.is_empty() {
+                            // Bytes that were sent before the answer might be believed to have
+                            // come encrypted: CVE-2021-23214 and its like.
+                            return Err(Failed(LoginResult::ProtocolViolation));
+                        }
+                        self.send(&answer).await?;
+                    }
+                    LoginOutput::LookUp(user) => pending = Some(self.look_up(&user).await),
+                    LoginOutput::Cancel(key) => {
+                        self.cancel(&key).await;
+                        return Err(Failed(LoginResult::Disconnected));
+                    }
+                    LoginOutput::LoggedIn(identity) => return Ok(identity),
+                    LoginOutput::Close => return Err(Failed(REJECTED)),
+                }
+            }
+        }
+    }
+
+    async fn next_input(&mut self, login: &Login) -> Result<LoginInput, Failed> {
+        loop {
+            if login.is_greeting() {
+                match first_packet(&mut self.input) {
+                    Ok(None) => {}
+                    Ok(Some(packet)) => return Ok(LoginInput::Packet(Ok(packet))),
+                    Err(error) => return Ok(LoginInput::Packet(Err(error))),
+                }
+            } else {
+                match self.splitter.next(&mut self.input) {
+                    Ok(None) => {}
+                    Ok(Some(Cut::Message(frame))) => return Ok(LoginInput::Message(frame)),
+                    Ok(Some(_)) | Err(_) => {
+                        let text = "expected a password message";
+                        let result = LoginResult::ProtocolViolation;
+                        return Err(self
+                            .refuse(SqlState::PROTOCOL_VIOLATION, text, result)
+                            .await);
+                    }
+                }
+            }
+            match self.stream.read(&mut self.input, READ_BYTES).await {
+                Ok(0) | Err(_) => return Err(Failed(LoginResult::Disconnected)),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// What is stored for a user.
+    async fn look_up(&self, user: &str) -> LoginInput {
+        let settings = self.proxy.settings.load_full();
+        if let Some(users) = &settings.users {
+            return LoginInput::Stored(users.get(user).cloned());
+        }
+        match self
+            .proxy
+            .verifiers
+            .lookup(user, &self.lookup_order())
+            .await
+        {
+            Ok(stored) => LoginInput::Stored(stored),
+            Err(error) => {
+                tracing::warn!(error = %error, "could not look up a user");
+                LoginInput::LookUpFailed
+            }
+        }
+    }
+
+    /// The servers in the order in which they are asked for a verifier: the primary, the replicas
+    /// that serve, then whoever else may answer.
+    fn lookup_order(&self) -> Vec<Address> {
+        let snapshot = self.proxy.snapshot.load();
+        let rank = |state: ServerState| match state {
+            ServerState::Primary => 0,
+            ServerState::Serving => 1,
+            ServerState::Out(_) | ServerState::Unknown => 2,
+            ServerState::Down(_) => 3,
+            ServerState::Quarantined(_) => 4,
+        };
+        let mut servers: Vec<_> = snapshot
+            .servers
+            .iter()
+            .filter(|s| rank(s.state) < 4)
+            .collect();
+        servers.sort_by_key(|server| rank(server.state));
+        servers
+            .into_iter()
+            .map(|server| server.address.clone())
+            .collect()
+    }
+
+    /// The settings that a server reports to this login. Asking for them also finds out whether
+    /// the database exists and the user may use it.
+    async fn greeting(&mut self, login: &Arc<upstream::Login>) -> Result<Greeting, Failed> {
+        let snapshot = self.proxy.snapshot.load_full();
+        let deadline = self.proxy.deadline(clock::now());
+        let primary = snapshot.primary();
+        let serving = snapshot
+            .servers
+            .iter()
+            .filter(|s| s.state == ServerState::Serving);
+        let candidates = primary.into_iter().chain(serving.map(|server| server.id));
+        let mut failure = None;
+        for server in candidates {
+            let lent = match self.proxy.upstreams.pool(server, login) {
+                Ok(pool) => pool.get(None, deadline).await,
+                Err(error) => Err(error),
+            };
+            match lent {
+                Ok(lease) => {
+                    let greeting = Arc::clone(&lease.parameters);
+                    lease.release();
+                    self.remember(login, &greeting);
+                    return Ok(greeting);
+                }
+                Err(error) if error.retry() => {
+                    (self.proxy.on_loss)(server);
+                    failure = Some(error);
+                }
+                Err(error) => {
+                    failure = Some(error);
+                    break;
+                }
+            }
+        }
+        let remembered = lock(&self.proxy.state.greetings).get(login).cloned();
+        match (failure, remembered) {
+            (Some(error), _) if !error.retry() => Err(self.refuse_by(&error).await),
+            (_, Some(greeting)) => Ok(greeting),
+            (Some(error), None) => Err(self.refuse_by(&error).await),
+            (None, None) => {
+                let text = "no server can be asked for this database now";
+                Err(self
+                    .refuse(SqlState::CANNOT_CONNECT_NOW, text, FAILED_SERVER)
+                    .await)
+            }
+        }
+    }
+
+    fn remember(&self, login: &Arc<upstream::Login>, greeting: &Greeting) {
+        let mut greetings = lock(&self.proxy.state.greetings);
+        if greetings.len() >= GREETINGS_MAX && !greetings.contains_key(login) {
+            greetings.pop_first();
+        }
+        greetings.insert(Arc::clone(login), Arc::clone(greeting));
+    }
+
+    /// Sends what ends a login, and hangs up what belongs to the session.
+    async fn welcome(
+        mut self,
+        identity: &Identity,
+        login: Arc<upstream::Login>,
+        console: Console,
+        greeting: &Greeting,
+    ) -> Result<Arrived, Failed> {
+        let secret_bytes = if identity.minor >= 2 { 32 } else { 4 };
+        let cancels = &self.proxy.state.cancels;
+        let cancel = cancels
+            .issue(secret_bytes)
+            .map_err(|_no_entropy| Failed(FAILED_SERVER))?;
+        let mut settings = TextSettings::default();
+        let mut out = BytesMut::new();
+        for (name, value) in greeting.iter() {
+            // A session looks like one on a primary, wherever its greeting came from.
+            let value = if name == "in_hot_standby" {
+                "off"
+            } else {
+                value
+            };
+            settings.note(name.as_bytes(), value.as_bytes());
+            backend::parameter_status(&mut out, name.as_bytes(), value.as_bytes());
+        }
+        backend::backend_key(&mut out, cancel.key());
+        backend::ready(&mut out, TransactionStatus::Idle);
+        let bell = self.proxy.state.bells.hang(self.client);
+        if self.stream.write_all(&out).await.is_err() {
+            cancels.revoke(&cancel);
+            self.proxy.state.bells.take_down(self.client);
+            return Err(Failed(LoginResult::Disconnected));
+        }
+        self.splitter.set_phase(Phase::Session);
+        let info = ClientInfo {
+            id: self.client,
+            user: identity.user.as_str().into(),
+            database: identity.database.as_str().into(),
+            application_name: login
+                .parameters
+                .get("application_name")
+                .map(String::as_str)
+                .unwrap_or_default()
+                .into(),
+            address: self.peer,
+            connected_at: clock::wall(),
+        };
+        let entry = self
+            .proxy
+            .telemetry
+            .directory()
+            .register_client(info, clock::now());
+        Ok(Arrived {
+            client: self.client,
+            login,
+            console,
+            settings,
+            input: self.input,
+            splitter: self.splitter,
+            cancel,
+            bell,
+            entry,
+        })
+    }
+
+    /// Passes a cancel request on, and waits until its server took it: the client takes our
+    /// closing for that.
+    async fn cancel(&self, key: &crate::wire::CancelKey) {
+        let Some(slot) = self.proxy.state.cancels.find(key) else {
+            return;
+        };
+        if let Some((server, target)) = slot.begin() {
+            if let Some(address) = self.proxy.upstreams.address(server) {
+                let sent = upstream::cancel(address, &target, CANCEL_LIMIT).await;
+                if let Err(error) = sent {
+                    debug!(server = %server, error = %error, "could not cancel");
+                }
+            }
+            slot.sent();
+        }
+    }
+
+    async fn send(&mut self, bytes: &[u8]) -> Result<(), Failed> {
+        let sent = self.stream.write_all(bytes).await;
+        sent.map_err(|_gone| Failed(LoginResult::Disconnected))
+    }
+
+    async fn refuse(&mut self, sqlstate: SqlState, text: &str, result: LoginResult) -> Failed {
+        let mut out = BytesMut::new();
+        let fields = ErrorFields::new(Severity::Fatal, sqlstate, text.to_owned());
+        backend::error(&mut out, &fields);
+        match self.send(&out).await {
+            Ok(()) => Failed(result),
+            Err(gone) => gone,
+        }
+    }
+
+    /// Refuses a client in the words of the server that refused us, or in ours.
+    async fn refuse_by(&mut self, error: &GetError) -> Failed {
+        if let GetError::Connect(connect) = error
+            && let Some(server) = connect.server_error()
+        {
+            let message = super::drive::error_message(&server.body);
+            let result = match server.sqlstate.as_str() {
+                "3D000" => LoginResult::NoSuchDatabase,
+                _ => REJECTED,
+            };
+            return match self.send(&message).await {
+                Ok(()) => Failed(result),
+                Err(gone) => gone,
+            };
+        }
+        let sqlstate = match error.retry() {
+            true => SqlState::CANNOT_CONNECT_NOW,
+            false => SqlState::TOO_MANY_CONNECTIONS,
+        };
+        self.refuse(sqlstate, &error.to_string(), FAILED_SERVER)
+            .await
+    }
+}
+
+fn to_upstream(identity: &Identity) -> upstream::Login {
+    upstream::Login {
+        database: identity.database.clone(),
+        user: identity.user.clone(),
+        secret: match &identity.secret {
+            Credential::None => Secret::None,
+            Credential::Password(password) => Secret::Password(password.clone()),
+            Credential::Keys { client, server } => Secret::ScramKeys {
+                client_key: *client.as_bytes(),
+                server_key: *server.as_bytes(),
+            },
+        },
+        parameters: identity.parameters.iter().cloned().collect(),
+    }
+}
+
+/// What the console says of itself. The version is one that psql knows.
+fn console_greeting() -> BTreeMap<String, String> {
+    [
+        (
+            "server_version",
+            concat!("15.0 (pgherd ", env!("CARGO_PKG_VERSION"), ")"),
+        ),
+        ("server_encoding", "UTF8"),
+        ("client_encoding", "UTF8"),
+        ("DateStyle", "ISO"),
+        ("TimeZone", "UTC"),
+        ("integer_datetimes", "on"),
+        ("standard_conforming_strings", "on"),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .collect()
+}
+
+const CONSOLE_DATABASES: [&str; 2] = ["pgherd", "pgbouncer"];
+const REJECTED: LoginResult = LoginResult::Rejected;
+const FAILED_SERVER: LoginResult = LoginResult::NoServer;
+const READ_BYTES: usize = 4096;
+const GREETINGS_MAX: usize = 1000;
+const CANCEL_LIMIT: std::time::Duration = std::time::Duration::from_secs(5);

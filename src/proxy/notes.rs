@@ -1,0 +1,69 @@
+//! What a session notes becomes counters and log lines.
+
+use tracing::{debug, info};
+
+use super::Proxy;
+use super::drive::Card;
+use crate::cluster::{Role, ServerId};
+use crate::policy::Why;
+use crate::session::{Note, RetryCause};
+use crate::telemetry;
+
+/// Counts and logs one note.
+pub(super) fn record(proxy: &Proxy, card: &mut Card, note: Note) {
+    let telemetry = &proxy.telemetry;
+    match note {
+        Note::Routed { server, why } => {
+            telemetry.routed(server, role_of(proxy, server), why);
+            card.entry.count_query();
+            debug!(session = card.client, server = %server, why = %why, "statement routed");
+        }
+        Note::Answered => {
+            telemetry.not_routed(Why::AnsweredHere);
+            card.entry.count_query();
+        }
+        Note::Held => {
+            telemetry.not_routed(Why::HeldFailover);
+        }
+        Note::Released { since } => {
+            debug!(session = card.client, waited_since = ?since, "statement goes on");
+        }
+        Note::Misrouted { server } => {
+            telemetry.misrouted(Why::ReadOnly);
+            info!(session = card.client, server = %server, "a replica refused a statement as a write");
+        }
+        Note::Retried { cause } => telemetry.retried(retry_of(cause)),
+        Note::ServerLost { server } => {
+            debug!(session = card.client, server = %server, "server connection lost");
+            (proxy.on_loss)(server);
+        }
+        Note::Pinned { pin } => card.entry.set_pin(Some(pin)),
+        Note::Unpinned => card.entry.set_pin(None),
+        Note::SchemaChanged => proxy.catalogs.changed(&card.database),
+        Note::Ended { server } => {
+            telemetry.transaction_ended(role_of(proxy, server));
+            card.entry.count_transaction();
+        }
+        Note::Refused { sqlstate } => {
+            telemetry.error_returned(telemetry::ErrorOrigin::Router, sqlstate);
+        }
+    }
+}
+
+fn role_of(proxy: &Proxy, server: ServerId) -> Role {
+    proxy
+        .snapshot
+        .load()
+        .server(server)
+        .map_or(Role::Unknown, |view| view.role)
+}
+
+const fn retry_of(cause: RetryCause) -> telemetry::RetryCause {
+    match cause {
+        RetryCause::ReadOnlyServer => telemetry::RetryCause::RefusedByReplica,
+        RetryCause::Unreachable => telemetry::RetryCause::ServerUnavailable,
+        RetryCause::ConnectionLost => telemetry::RetryCause::ConnectionLost,
+        RetryCause::RecoveryConflict => telemetry::RetryCause::RecoveryConflict,
+        RetryCause::MissingOnReplica => telemetry::RetryCause::MissingOnReplica,
+    }
+}

@@ -1,0 +1,92 @@
+//! Bytes on their way to one peer: pieces that were cut elsewhere and are not copied.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+
+use bytes::{Buf, Bytes};
+
+use crate::net::Stream;
+
+/// What waits to be written to one peer.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    pieces: VecDeque<Bytes>,
+    bytes: usize,
+}
+
+impl Queue {
+    pub(super) fn push(&mut self, piece: Bytes) {
+        if !piece.is_empty() {
+            self.bytes += piece.len();
+            self.pieces.push_back(piece);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    /// How many bytes wait.
+    pub(super) const fn len(&self) -> usize {
+        self.bytes
+    }
+
+    /// Forgets what waits: its peer is gone.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Writes what the peer takes now; returns how much that was.
+    pub(super) fn write(&mut self, stream: &mut Stream) -> io::Result<usize> {
+        let mut written = 0;
+        while !self.pieces.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
+                *slice = IoSlice::new(piece);
+            }
+            let used = self.pieces.len().min(SLICES_MAX);
+            match stream.try_write_vectored(slices.get(..used).unwrap_or_default()) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    written += count;
+                    self.advance(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(written)
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        self.bytes = self.bytes.saturating_sub(count);
+        while let Some(piece) = self.pieces.front_mut() {
+            if piece.len() > count {
+                piece.advance(count);
+                return;
+            }
+            count -= piece.len();
+            self.pieces.pop_front();
+        }
+    }
+}
+
+/// Pieces in one system call. A reply has a handful; a large result has large pieces.
+const SLICES_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partial_write_leaves_the_rest_in_order() {
+        let mut queue = Queue::default();
+        queue.push(Bytes::from_static(b"abc"));
+        queue.push(Bytes::from_static(b"defg"));
+        queue.advance(4);
+        assert_eq!(queue.len(), 3);
+        assert_eq!(queue.pieces.front().unwrap().as_ref(), b"efg");
+        queue.advance(3);
+        assert!(queue.is_empty());
+    }
+}

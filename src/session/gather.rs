@@ -1,0 +1,575 @@
+//! From the client's messages to the steps of a unit, and from a unit that is complete, or cannot
+//! be held any longer, to its server.
+
+use std::sync::Arc;
+
+use super::local;
+use super::machine::{Held, State};
+use super::pins::{Pin, Pins};
+use super::unit::{Expected, Step, Traits, Unit};
+use super::{Note, Output, Refusal, Session, Transaction, World, reply};
+use crate::policy::{self, Decision, Intent, Standing, Why};
+use crate::statement::{Effect, Facts, Kind, Verb};
+use crate::wire::backend;
+use crate::wire::frame::{Cut, Frame, Head};
+use crate::wire::frontend::{Bind, BindHead, Close, Describe, Execute, Parse, Query, What};
+use crate::wire::sqlstate::SqlState;
+
+/// What to do after a message was taken in.
+enum Next {
+    /// The unit goes on.
+    More,
+    /// The unit has to find its server now.
+    Dispatch,
+}
+
+impl Session {
+    /// Takes a message of the client into the unit that is being gathered.
+    pub(super) fn gather(
+        &mut self,
+        world: &World<'_>,
+        mut unit: Box<Unit>,
+        held: Option<Held>,
+        cut: Cut,
+        out: &mut Vec<Output>,
+    ) -> State {
+        let taken = match cut {
+            Cut::Message(Frame { tag: b'X', .. }) => return self.terminate(held, out),
+            Cut::Message(frame) if frame.tag == b'Q' && unit.steps.is_empty() => {
+                return self.simple_query(world, unit, held, &frame, out);
+            }
+            Cut::Message(frame) => self.take(world, &mut unit, &frame),
+            Cut::Head(head) => self.take_head(world, &mut unit, &head),
+            // Copy data that nobody waits for is ignored, as PostgreSQL does. In the middle of a
+            // unit it belongs to a COPY whose Execute is still here.
+            Cut::Run(bytes) | Cut::Rest { bytes, .. } => {
+                if unit.steps.is_empty() {
+                    return State::Resting(held);
+                }
+                unit.push(Step::More(bytes));
+                Ok(Next::Dispatch)
+            }
+        };
+        match taken {
+            Err(refusal) => self.refuse_and_close(&refusal, held, out),
+            Ok(Next::Dispatch) => self.dispatch(world, unit, held, out),
+            Ok(Next::More) if too_large(&unit, world) => self.dispatch(world, unit, held, out),
+            Ok(Next::More) if unit.steps.is_empty() => State::Resting(held),
+            Ok(Next::More) => State::Gathering(unit, held),
+        }
+    }
+
+    /// A Query alone: the most frequent unit, answered here when it is ours.
+    fn simple_query(
+        &mut self,
+        world: &World<'_>,
+        mut unit: Box<Unit>,
+        held: Option<Held>,
+        frame: &Frame,
+        out: &mut Vec<Output>,
+    ) -> State {
+        let Ok(query) = Query::parse(frame.body()) else {
+            return self.refuse_and_close(&malformed("Query"), held, out);
+        };
+        let facts = world.facts.facts(query.text, self.reading);
+        if let Some(answer) = self.answer_here(world, query.text, &facts) {
+            local::note(out);
+            out.push(Output::ToClient(local::simple_reply(&answer)));
+            reply::ready(out, self.transaction);
+            return self.rest(world, held, out);
+        }
+        if let Some(refusal) = self.refusal_in_lost_transaction() {
+            self.note_lost_transaction_told();
+            return self.refuse_unit(world, &refusal, true, held, out);
+        }
+        self.fold(world, &mut unit, &facts);
+        if facts.statements.len() == 1 {
+            unit.text = Some(frame.bytes.slice_ref(query.text));
+        }
+        unit.push(Step::Raw {
+            bytes: frame.bytes.clone(),
+            expect: Expected::Ready,
+        });
+        unit.traits.set(Traits::COMPLETE);
+        self.dispatch(world, unit, held, out)
+    }
+
+    /// Takes one message into a unit that is gathered or already runs.
+    fn take(&mut self, world: &World<'_>, unit: &mut Unit, frame: &Frame) -> Result<Next, Refusal> {
+        match frame.tag {
+            b'P' => self.take_parse(world, unit, frame)?,
+            b'B' => self.take_bind(world, unit, frame)?,
+            b'D' => self.take_describe(world, unit, frame)?,
+            b'E' => self.take_execute(world, unit, frame)?,
+            b'C' => self.take_close(unit, frame)?,
+            b'H' => {
+                unit.push(Step::Flush);
+                return Ok(Next::Dispatch);
+            }
+            b'S' => {
+                self.names.forget_portals();
+                unit.push(Step::Sync);
+                return Ok(Next::Dispatch);
+            }
+            b'Q' | b'F' => {
+                self.take_whole(world, unit, frame);
+                return Ok(Next::Dispatch);
+            }
+            // CopyDone and CopyFail that come too late are ignored, as PostgreSQL does.
+            b'c' | b'f' => {}
+            tag => {
+                let what = format!("invalid frontend message type {tag}");
+                return Err(Refusal::Protocol(what));
+            }
+        }
+        Ok(Next::More)
+    }
+
+    /// A Query behind extended messages without a Sync, or a FunctionCall: as it is.
+    fn take_whole(&mut self, world: &World<'_>, unit: &mut Unit, frame: &Frame) {
+        match Query::parse(frame.body()) {
+            Ok(query) if frame.tag == b'Q' => {
+                let facts = world.facts.facts(query.text, self.reading);
+                self.fold(world, unit, &facts);
+            }
+            _ => {
+                unit.fold(Decision {
+                    intent: Intent::Write,
+                    why: Why::Utility,
+                    detail: None,
+                });
+                unit.traits.set(Traits::MAY_WRITE);
+            }
+        }
+        unit.push(Step::Raw {
+            bytes: frame.bytes.clone(),
+            expect: Expected::Ready,
+        });
+        unit.traits.set(Traits::COMPLETE);
+    }
+
+    fn take_parse(
+        &mut self,
+        world: &World<'_>,
+        unit: &mut Unit,
+        frame: &Frame,
+    ) -> Result<(), Refusal> {
+        let Ok(parse) = Parse::parse(frame.body()) else {
+            return Err(malformed("Parse"));
+        };
+        let facts = world.facts.facts(parse.text, self.reading);
+        let is_ours = self.is_ours(world, &facts);
+        if !is_ours && let Some(refusal) = self.refusal_in_lost_transaction() {
+            unit.push(Step::Fail(refusal));
+            return Ok(());
+        }
+        let name = frame.bytes.slice_ref(parse.name);
+        if !name.is_empty() && self.names.get(&name).is_some() {
+            unit.push(Step::Fail(Refusal::BadCommand {
+                sqlstate: SqlState::DUPLICATE_PREPARED_STATEMENT,
+                message: format!(
+                    "prepared statement \"{}\" already exists",
+                    String::from_utf8_lossy(&name)
+                ),
+                hint: None,
+            }));
+            return Ok(());
+        }
+        let text = frame.bytes.slice_ref(parse.text);
+        let types = frame.bytes.slice_ref(parse.parameter_types);
+        let statement = world.interner.intern(&text, &types, &facts);
+        if let Err(refusal) = self.names.insert(&name, &statement, world.rules) {
+            unit.push(Step::Fail(refusal));
+            return Ok(());
+        }
+        if is_ours {
+            unit.push(Step::Local(reply::message(backend::parse_complete)));
+            return Ok(());
+        }
+        self.fold(world, unit, &facts);
+        unit.push(Step::Parse { statement, name });
+        Ok(())
+    }
+
+    fn take_bind(
+        &mut self,
+        world: &World<'_>,
+        unit: &mut Unit,
+        frame: &Frame,
+    ) -> Result<(), Refusal> {
+        let Ok(bind) = Bind::parse(frame.body()) else {
+            return Err(malformed("Bind"));
+        };
+        let Some(statement) = self.names.get(bind.statement).map(Arc::clone) else {
+            return self.take_unknown(unit, frame, Expected::Bind);
+        };
+        if self.is_ours(world, &statement.facts) {
+            let portal = local::Portal::new(statement, bind.result_formats());
+            self.names.insert_portal(bind.portal, portal);
+            unit.push(Step::Local(reply::message(backend::bind_complete)));
+            return Ok(());
+        }
+        if let Some(refusal) = self.refusal_in_lost_transaction() {
+            unit.push(Step::Fail(refusal));
+            return Ok(());
+        }
+        self.names.remove_portal(bind.portal);
+        self.fold(world, unit, &statement.facts);
+        unit.statement = Some(Arc::clone(&statement));
+        unit.push(Step::Bind {
+            unnamed: bind.statement.is_empty(),
+            portal: frame.bytes.slice_ref(bind.portal),
+            rest: frame.bytes.slice_ref(bind.rest),
+            statement,
+        });
+        Ok(())
+    }
+
+    fn take_describe(
+        &mut self,
+        world: &World<'_>,
+        unit: &mut Unit,
+        frame: &Frame,
+    ) -> Result<(), Refusal> {
+        let Ok(describe) = Describe::parse(frame.body()) else {
+            return Err(malformed("Describe"));
+        };
+        if describe.what == What::Portal {
+            if let Some(portal) = self.names.portal(describe.name) {
+                let description = self.describe_here(world, &portal);
+                unit.push(Step::Local(description));
+                return Ok(());
+            }
+            return self.take_unknown(unit, frame, Expected::DescribePortal);
+        }
+        let Some(statement) = self.names.get(describe.name).map(Arc::clone) else {
+            return self.take_unknown(unit, frame, Expected::DescribeStatement);
+        };
+        if self.is_ours(world, &statement.facts) {
+            let portal = local::Portal::new(statement, Vec::new());
+            let mut description = bytes::BytesMut::new();
+            backend::parameter_description(&mut description, &[]);
+            description.extend_from_slice(&self.describe_here(world, &portal));
+            unit.push(Step::Local(description.freeze()));
+            return Ok(());
+        }
+        if let Some(refusal) = self.refusal_in_lost_transaction() {
+            unit.push(Step::Fail(refusal));
+            return Ok(());
+        }
+        self.fold(world, unit, &statement.facts);
+        unit.push(Step::Describe {
+            unnamed: describe.name.is_empty(),
+            statement,
+        });
+        Ok(())
+    }
+
+    fn take_execute(
+        &mut self,
+        world: &World<'_>,
+        unit: &mut Unit,
+        frame: &Frame,
+    ) -> Result<(), Refusal> {
+        let Ok(execute) = Execute::parse(frame.body()) else {
+            return Err(malformed("Execute"));
+        };
+        let Some(portal) = self.names.portal(execute.portal) else {
+            return self.take_unknown(unit, frame, Expected::Execute);
+        };
+        match self.answer_here(world, &portal.statement.text, &portal.statement.facts) {
+            Some(local::Answer::Refused(refusal)) => unit.push(Step::Fail(refusal)),
+            Some(answer) => {
+                unit.push(Step::Local(local::execute_reply(&answer, &portal.formats)));
+            }
+            None => unit.push(Step::Fail(Refusal::Internal(
+                "a portal of ours without an answer",
+            ))),
+        }
+        Ok(())
+    }
+
+    fn take_close(&mut self, unit: &mut Unit, frame: &Frame) -> Result<(), Refusal> {
+        let Ok(close) = Close::parse(frame.body()) else {
+            return Err(malformed("Close"));
+        };
+        let ours = match close.what {
+            What::Statement if self.names.get(close.name).is_some() => {
+                self.names.remove(close.name);
+                true
+            }
+            // PostgreSQL does not complain about a name that does not exist. A session that is
+            // pinned may have made this one by SQL.
+            What::Statement => self.pins.is_empty(),
+            What::Portal => self.names.remove_portal(close.name),
+        };
+        if ours || self.transaction.is_lost() {
+            unit.push(Step::Local(reply::message(backend::close_complete)));
+            return Ok(());
+        }
+        self.take_unknown(unit, frame, Expected::Close)
+    }
+
+    /// A message about something that we do not know by name: the server knows it, or says that
+    /// it does not.
+    fn take_unknown(
+        &mut self,
+        unit: &mut Unit,
+        frame: &Frame,
+        expect: Expected,
+    ) -> Result<(), Refusal> {
+        match self.refusal_in_lost_transaction() {
+            Some(refusal) => unit.push(Step::Fail(refusal)),
+            None => unit.push(Step::Raw {
+                bytes: frame.bytes.clone(),
+                expect,
+            }),
+        }
+        Ok(())
+    }
+
+    /// The beginning of a message that is too large to hold: it goes to the primary as it comes.
+    fn take_head(
+        &mut self,
+        world: &World<'_>,
+        unit: &mut Unit,
+        head: &Head,
+    ) -> Result<Next, Refusal> {
+        if let Some(refusal) = self.refusal_in_lost_transaction() {
+            unit.push(Step::Fail(refusal));
+            if head.tag == b'Q' {
+                unit.traits.set(Traits::COMPLETE);
+            }
+            return Ok(Next::Dispatch);
+        }
+        unit.unseen = true;
+        let bytes = head.bytes.clone();
+        let expect = match head.tag {
+            b'Q' => {
+                self.fold(world, unit, &world.facts.facts(head.prefix(), self.reading));
+                unit.traits.set(Traits::COMPLETE);
+                Expected::Ready
+            }
+            b'P' => {
+                unit.leaves.insert(Pin::PreparedStatement);
+                Expected::ParseRaw
+            }
+            b'B' => {
+                let Ok(bind) = BindHead::parse(head.prefix()) else {
+                    return Err(malformed("Bind"));
+                };
+                match self.names.get(bind.statement).map(Arc::clone) {
+                    Some(statement) => {
+                        self.fold(world, unit, &statement.facts);
+                        unit.push(Step::BindHead {
+                            unnamed: bind.statement.is_empty(),
+                            portal: bytes.slice_ref(bind.portal),
+                            head: head.clone(),
+                            statement,
+                        });
+                        return Ok(Next::Dispatch);
+                    }
+                    None => Expected::Bind,
+                }
+            }
+            b'F' => {
+                unit.traits.set(Traits::COMPLETE);
+                Expected::Ready
+            }
+            tag => return Err(Refusal::Protocol(format!("message {tag} is too long"))),
+        };
+        unit.traits.set(Traits::MAY_WRITE);
+        unit.fold(Decision {
+            intent: Intent::Write,
+            why: Why::ParseFailed,
+            detail: None,
+        });
+        unit.push(Step::Raw { bytes, expect });
+        Ok(Next::Dispatch)
+    }
+
+    /// Takes a message into a unit that already runs.
+    pub(super) fn take_running(
+        &mut self,
+        world: &World<'_>,
+        unit: &mut Unit,
+        cut: Cut,
+    ) -> Result<(), Refusal> {
+        match cut {
+            Cut::Message(frame) => self.take(world, unit, &frame).map(|_| ()),
+            Cut::Head(head) => self.take_head(world, unit, &head).map(|_| ()),
+            Cut::Run(bytes) | Cut::Rest { bytes, .. } => {
+                unit.push(Step::More(bytes));
+                Ok(())
+            }
+        }
+    }
+
+    /// Folds what a text needs and leaves into a unit.
+    ///
+    /// The session's own transaction and pins are left out: a unit that is bound to a connection
+    /// is not routed, and whether it may write has to be known all the same.
+    fn fold(&self, world: &World<'_>, unit: &mut Unit, facts: &Facts) {
+        let transaction = match unit.begun {
+            Some(modes) => policy::Transaction::Begun(modes),
+            None => policy::Transaction::None,
+        };
+        let standing = Standing {
+            transaction,
+            ..Standing::FRESH
+        };
+        let decision = policy::classify(facts, &standing, world.catalog, world.route);
+        if decision.intent == Intent::Write {
+            unit.traits.set(Traits::MAY_WRITE);
+        }
+        for statement in &facts.statements {
+            unit.traits.set(traits_of(&statement.kind));
+            if let Kind::Transaction(verb) = &statement.kind {
+                unit.note_verb(verb);
+            }
+            for effect in &statement.effects {
+                match effect {
+                    Effect::DiscardAll => {
+                        unit.traits
+                            .set(Traits::DISCARDS_ALL | Traits::DEALLOCATES_ALL);
+                    }
+                    Effect::Deallocate { name: None } => unit.traits.set(Traits::DEALLOCATES_ALL),
+                    _ => {}
+                }
+            }
+        }
+        unit.fold(decision);
+        unit.leaves.extend(Pins::left_by(facts.session_effects()));
+    }
+
+    /// Sends a unit where it has to go.
+    pub(super) fn dispatch(
+        &mut self,
+        world: &World<'_>,
+        mut unit: Box<Unit>,
+        held: Option<Held>,
+        out: &mut Vec<Output>,
+    ) -> State {
+        if !unit.traits.has(Traits::NEEDS_SERVER) {
+            return self.answer_unit(world, &unit, held, out);
+        }
+        match held {
+            Some(held) => {
+                let why = self.why_bound().unwrap_or(Why::SameTransaction);
+                out.push(Output::Note(Note::Routed {
+                    server: held.server,
+                    why,
+                }));
+                self.last_route = Some((held.server, why));
+                if let Some(refusal) = self.refusal_on_replica(world, &unit, &held) {
+                    unit.steps.insert(0, Step::Fail(refusal));
+                    unit.leaves.clear();
+                }
+                self.run(world, unit, held, out)
+            }
+            None => {
+                if !unit.traits.has(Traits::COMPLETE) {
+                    // What follows is not known, and it has to go to the same server.
+                    unit.fold(Decision {
+                        intent: Intent::Write,
+                        why: Why::OpenPipeline,
+                        detail: None,
+                    });
+                }
+                self.route(world, unit, out)
+            }
+        }
+    }
+
+    /// Answers a unit that needs no server.
+    fn answer_unit(
+        &mut self,
+        world: &World<'_>,
+        unit: &Unit,
+        held: Option<Held>,
+        out: &mut Vec<Output>,
+    ) -> State {
+        let complete = unit.traits.has(Traits::COMPLETE);
+        for step in &unit.steps {
+            match step {
+                Step::Local(bytes) => out.push(Output::ToClient(bytes.clone())),
+                Step::Fail(refusal) => {
+                    self.note_lost_transaction_told();
+                    return self.refuse_unit(world, refusal, complete, held, out);
+                }
+                Step::Sync => reply::ready(out, self.transaction),
+                Step::Flush
+                | Step::More(_)
+                | Step::Raw { .. }
+                | Step::Parse { .. }
+                | Step::Bind { .. }
+                | Step::BindHead { .. }
+                | Step::Describe { .. } => {}
+            }
+        }
+        match complete {
+            true => self.rest(world, held, out),
+            false => State::Resting(held),
+        }
+    }
+
+    /// Why the session's next unit goes to the connection that it holds.
+    pub(super) fn why_bound(&self) -> Option<Why> {
+        match self.transaction {
+            Transaction::Open { .. } if self.transaction_wrote => Some(Why::InWriteTransaction),
+            Transaction::Open { .. } => Some(Why::SameTransaction),
+            Transaction::None | Transaction::Lost { .. } => {
+                self.pin().map(|_code| Why::SessionPinned)
+            }
+        }
+    }
+
+    /// The error for anything but the end of a transaction whose connection is gone.
+    fn refusal_in_lost_transaction(&self) -> Option<Refusal> {
+        match self.transaction {
+            Transaction::Lost { told: false } => Some(Refusal::TransactionLost),
+            Transaction::Lost { told: true } => Some(Refusal::InLostTransaction),
+            Transaction::None | Transaction::Open { .. } => None,
+        }
+    }
+
+    fn note_lost_transaction_told(&mut self) {
+        if self.transaction.is_lost() {
+            self.transaction = Transaction::Lost { told: true };
+        }
+    }
+
+    /// A transaction on a replica cannot leave state for the session's later units, which may run
+    /// elsewhere: it would be silently gone.
+    fn refusal_on_replica(&self, world: &World<'_>, unit: &Unit, held: &Held) -> Option<Refusal> {
+        let on_replica =
+            held.route.intent == Intent::Read && world.snapshot.primary() != Some(held.server);
+        let pin = unit.leaves.first().filter(|_| on_replica)?;
+        Some(Refusal::BadCommand {
+            sqlstate: SqlState::FEATURE_NOT_SUPPORTED,
+            message: format!(
+                "a READ ONLY transaction on a replica cannot keep state for the session: {}",
+                pin.code()
+            ),
+            hint: Some("Do it before the transaction, or with SET LOCAL.".to_owned()),
+        })
+    }
+}
+
+const fn traits_of(kind: &Kind) -> u8 {
+    match kind {
+        Kind::Transaction(Verb::Commit(_) | Verb::PrepareTransaction | Verb::FinishPrepared) => {
+            Traits::COMMITS
+        }
+        Kind::Ddl => Traits::CHANGES_SCHEMA,
+        _ => 0,
+    }
+}
+
+fn too_large(unit: &Unit, world: &World<'_>) -> bool {
+    u64::try_from(unit.bytes).unwrap_or(u64::MAX) > world.rules.gather_max.0
+}
+
+fn malformed(message: &str) -> Refusal {
+    Refusal::Protocol(format!("invalid {message} message"))
+}

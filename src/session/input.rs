@@ -1,0 +1,106 @@
+//! What a session is told.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::prepared::{Interner, ServerSide};
+use super::{Refusal, Rules};
+use crate::cluster::{ServerId, Snapshot};
+use crate::policy::RouteRules;
+use crate::statement::{Catalog, FactsCache};
+use crate::wire::backend::Table;
+use crate::wire::frame::Cut;
+
+/// What is true while one input is handled.
+#[derive(Clone, Copy)]
+pub struct World<'a> {
+    /// The time.
+    pub now: Instant,
+    /// The cluster.
+    pub snapshot: &'a Snapshot,
+    /// The limits of a session.
+    pub rules: &'a Rules,
+    /// Where statements go.
+    pub route: &'a RouteRules,
+    /// What texts are; shared by all sessions.
+    pub facts: &'a FactsCache,
+    /// The numbers of prepared statements; shared by all sessions.
+    pub interner: &'a Interner,
+    /// What the session's database says of names; `None` until it was read.
+    pub catalog: Option<&'a Catalog>,
+    /// How busy a server is.
+    pub load: &'a dyn Fn(ServerId) -> u32,
+    /// How many prepared statements a server connection may hold.
+    pub server_statements_max: usize,
+    /// Answers the statements of a console session; `None` in an ordinary one.
+    pub console: Option<&'a dyn Fn(&str) -> ConsoleReply>,
+}
+
+impl std::fmt::Debug for World<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("World")
+            .field("now", &self.now)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Input {
+    /// The client sent this.
+    Client(Cut),
+    /// The server that is leased sent this.
+    Server(Cut),
+    /// The lease that was asked for.
+    Granted {
+        /// The server.
+        server: ServerId,
+        /// What its connection has prepared.
+        side: Box<ServerSide>,
+    },
+    /// There is no such lease to be had.
+    Denied(Denial),
+    /// The connection to the leased server is gone.
+    ServerLost,
+    /// The snapshot changed.
+    SnapshotChanged,
+    /// The armed deadline passed.
+    Timer,
+    /// The router stops: finish what runs, then close.
+    Drain,
+}
+
+/// Why there is no lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// The server cannot be reached, or may not be written to any more. Another may do.
+    Unreachable(ServerId),
+    /// It makes no sense to try another server.
+    Refused(Refusal),
+    /// The server refused the login with this error message, as it came.
+    Server(Bytes),
+}
+
+/// An answer of the console.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ConsoleReply {
+    /// Rows.
+    Table {
+        /// The rows and their columns.
+        table: Table,
+        /// The command tag.
+        tag: String,
+    },
+    /// Done.
+    Done {
+        /// The command tag.
+        tag: String,
+        /// What was done, one NOTICE each.
+        notices: Vec<String>,
+    },
+    /// There was no command.
+    Empty,
+    /// Refused.
+    Refused(Refusal),
+}

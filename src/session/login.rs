@@ -1,0 +1,527 @@
+//! From the first byte of a client to the moment when we know who it is.
+//!
+//! No password is needed to check one: the client proves that it knows the key behind the verifier
+//! that the cluster stores, and the proof gives us that key, with which we log in to the servers as
+//! the same user. A user that does not exist is asked for a proof as well, and fails alike.
+
+use bytes::{Bytes, BytesMut};
+
+use super::reply;
+use crate::wire::frontend::SaslInitialResponse;
+use crate::wire::scram::{ClientKey, ScramError, ServerExchange, ServerKey, Verifier};
+use crate::wire::{
+    CancelKey, ErrorFields, FirstPacket, Frame, Severity, SqlState, Startup, StartupError, backend,
+    startup,
+};
+
+/// How clients prove who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginMethod {
+    /// They need not.
+    Trust,
+    /// By SCRAM-SHA-256.
+    Scram,
+}
+
+/// What a login needs from outside. All of it is random or configured.
+#[derive(Clone, Debug)]
+pub struct LoginSettings {
+    /// How clients prove who they are.
+    pub method: LoginMethod,
+    /// Random, fresh for each login.
+    pub nonce: [u8; 18],
+    /// Random, the same for the life of the process.
+    pub mock_secret: [u8; 32],
+}
+
+/// One login.
+#[derive(Debug)]
+pub struct Login {
+    settings: LoginSettings,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Nothing was said but requests for encryption.
+    Greeting,
+    /// The verifier was asked for.
+    LookingUp(Startup),
+    /// The client has to choose a mechanism and to begin.
+    AwaitFirst {
+        startup: Startup,
+        known: Known,
+        exchange: ServerExchange,
+    },
+    /// The client has to prove that it knows the key.
+    AwaitProof {
+        startup: Startup,
+        known: Known,
+        exchange: ServerExchange,
+    },
+    Done,
+}
+
+/// What is known of the user that logs in.
+#[derive(Clone, Debug)]
+enum Known {
+    /// There is no such user, or it has no password.
+    Nobody,
+    /// The servers hold the same verifier.
+    Verifier(ServerKey),
+    /// A password stands in the file of users.
+    Password(String),
+}
+
+/// What a login is told.
+#[derive(Debug)]
+pub enum LoginInput {
+    /// The first packet, or the one after a request for encryption.
+    Packet(Result<FirstPacket, StartupError>),
+    /// A message of the client.
+    Message(Frame),
+    /// What is stored for the user: a verifier, a password, or nothing.
+    Stored(Option<String>),
+    /// What is stored for the user cannot be found out now.
+    LookUpFailed,
+}
+
+/// What a login wants done.
+#[derive(Debug)]
+pub enum LoginOutput {
+    /// Send this to the client.
+    ToClient(Bytes),
+    /// No encryption: tell so by this byte, and end the connection if the client has already sent
+    /// something behind its request.
+    NoEncryption(Bytes),
+    /// Find what is stored for this user.
+    LookUp(String),
+    /// Stop what this key belongs to, and end the connection.
+    Cancel(CancelKey),
+    /// The client is who it says it is.
+    LoggedIn(Box<Identity>),
+    /// End the connection.
+    Close,
+}
+
+/// Who a client is, and what it asked for.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The user.
+    pub user: String,
+    /// The database.
+    pub database: String,
+    /// The other start-up parameters, as they came.
+    pub parameters: Vec<(String, String)>,
+    /// With what we can log in to the servers.
+    pub secret: Credential,
+    /// The minor version of the protocol.
+    pub minor: u16,
+}
+
+/// With what we can log in to the servers as a client.
+#[derive(Clone, Debug)]
+pub enum Credential {
+    /// Nothing: the servers have to trust us.
+    None,
+    /// The password.
+    Password(String),
+    /// The keys behind the verifier.
+    Keys {
+        /// Proves us to the server.
+        client: ClientKey,
+        /// Proves the server to us.
+        server: ServerKey,
+    },
+}
+
+impl Login {
+    /// A login that has just been connected.
+    pub const fn new(settings: LoginSettings) -> Self {
+        Self {
+            settings,
+            state: State::Greeting,
+        }
+    }
+
+    /// Whether the next bytes of the client are a packet without a tag.
+    pub const fn is_greeting(&self) -> bool {
+        matches!(self.state, State::Greeting)
+    }
+
+    /// Handles one input. What has to be done is appended to `out`.
+    pub fn handle(&mut self, input: LoginInput, out: &mut Vec<LoginOutput>) {
+        let state = std::mem::replace(&mut self.state, State::Done);
+        self.state = match (state, input) {
+            (State::Greeting, LoginInput::Packet(packet)) => self.greeted(packet, out),
+            (State::LookingUp(startup), LoginInput::Stored(stored)) => {
+                self.challenge(startup, stored, out)
+            }
+            (State::LookingUp(_), LoginInput::LookUpFailed) => refuse(
+                out,
+                SqlState::CANNOT_CONNECT_NOW,
+                "no server can be asked for the password of this user now".to_owned(),
+            ),
+            (
+                State::AwaitFirst {
+                    startup,
+                    known,
+                    exchange,
+                },
+                LoginInput::Message(frame),
+            ) => first(startup, known, exchange, &frame, out),
+            (
+                State::AwaitProof {
+                    startup,
+                    known,
+                    exchange,
+                },
+                LoginInput::Message(frame),
+            ) => proof(&startup, known, exchange, &frame, out),
+            (State::Done, _) => State::Done,
+            (
+                State::Greeting
+                | State::LookingUp(_)
+                | State::AwaitFirst { .. }
+                | State::AwaitProof { .. },
+                _,
+            ) => refuse(
+                out,
+                SqlState::PROTOCOL_VIOLATION,
+                "message out of order during login".to_owned(),
+            ),
+        };
+    }
+
+    fn greeted(
+        &self,
+        packet: Result<FirstPacket, StartupError>,
+        out: &mut Vec<LoginOutput>,
+    ) -> State {
+        match packet {
+            Ok(FirstPacket::SslRequest | FirstPacket::GssRequest) => {
+                out.push(LoginOutput::NoEncryption(Bytes::from_static(b"N")));
+                State::Greeting
+            }
+            Ok(FirstPacket::Cancel(key)) => {
+                out.push(LoginOutput::Cancel(key));
+                State::Done
+            }
+            Ok(FirstPacket::Startup(startup)) => self.started(startup, out),
+            Err(error) if error.is_silent() => {
+                out.push(LoginOutput::Close);
+                State::Done
+            }
+            Err(error) => refuse(out, error.sqlstate(), error.to_string()),
+        }
+    }
+
+    fn started(&self, startup: Startup, out: &mut Vec<LoginOutput>) -> State {
+        if startup.needs_negotiation() {
+            out.push(LoginOutput::ToClient(reply::message(|to| {
+                startup::negotiate_protocol_version(to, &startup);
+            })));
+        }
+        let wants_replication = startup
+            .parameter("replication")
+            .is_some_and(|value| !matches!(value, b"" | b"false" | b"off" | b"no" | b"0"));
+        if wants_replication {
+            return refuse(
+                out,
+                SqlState::FEATURE_NOT_SUPPORTED,
+                "replication connections are not supported: connect to the server itself"
+                    .to_owned(),
+            );
+        }
+        let Ok(user) = std::str::from_utf8(startup.user()).map(str::to_owned) else {
+            return refuse(
+                out,
+                SqlState::INVALID_AUTHORIZATION,
+                "the user name is not valid UTF-8".to_owned(),
+            );
+        };
+        match self.settings.method {
+            LoginMethod::Trust => admit(&startup, Credential::None, out),
+            LoginMethod::Scram => {
+                out.push(LoginOutput::LookUp(user));
+                State::LookingUp(startup)
+            }
+        }
+    }
+
+    fn challenge(
+        &self,
+        startup: Startup,
+        stored: Option<String>,
+        out: &mut Vec<LoginOutput>,
+    ) -> State {
+        let nobody = || {
+            (
+                Known::Nobody,
+                Verifier::mock(&self.settings.mock_secret, startup.user()),
+            )
+        };
+        let (known, verifier) = match stored {
+            None => nobody(),
+            Some(stored) => match stored.parse::<Verifier>() {
+                Ok(verifier) => (Known::Verifier(verifier.server_key.clone()), verifier),
+                Err(_) if stored.starts_with("SCRAM-SHA-256$") || stored.starts_with("md5") => {
+                    nobody()
+                }
+                Err(_) => {
+                    let salt = self.settings.nonce.get(..16).unwrap_or_default();
+                    let verifier = Verifier::from_password(
+                        stored.as_bytes(),
+                        salt,
+                        Verifier::DEFAULT_ITERATIONS,
+                    );
+                    (Known::Password(stored), verifier)
+                }
+            },
+        };
+        out.push(LoginOutput::ToClient(reply::message(|to| {
+            backend::authentication_sasl(to, &[MECHANISM]);
+        })));
+        let exchange = ServerExchange::new(verifier, self.settings.nonce);
+        State::AwaitFirst {
+            startup,
+            known,
+            exchange,
+        }
+    }
+}
+
+fn first(
+    startup: Startup,
+    known: Known,
+    exchange: ServerExchange,
+    frame: &Frame,
+    out: &mut Vec<LoginOutput>,
+) -> State {
+    let response = match SaslInitialResponse::parse(frame.body()) {
+        Ok(response) if response.mechanism == MECHANISM.as_bytes() => response,
+        Ok(_) => {
+            return refuse(
+                out,
+                SqlState::PROTOCOL_VIOLATION,
+                "client selected an invalid SASL authentication mechanism".to_owned(),
+            );
+        }
+        Err(_) => return malformed(out),
+    };
+    match exchange.first(response.data.unwrap_or_default()) {
+        Ok((exchange, answer)) => {
+            out.push(LoginOutput::ToClient(reply::message(|to| {
+                backend::authentication_sasl_continue(to, &answer);
+            })));
+            State::AwaitProof {
+                startup,
+                known,
+                exchange,
+            }
+        }
+        Err(error) => refuse(out, error.sqlstate(), error.to_string()),
+    }
+}
+
+fn proof(
+    startup: &Startup,
+    known: Known,
+    exchange: ServerExchange,
+    frame: &Frame,
+    out: &mut Vec<LoginOutput>,
+) -> State {
+    let (answer, client) = match exchange.finish(frame.body()) {
+        Ok(proved) => proved,
+        Err(ScramError::WrongProof) => return wrong_password(startup, out),
+        Err(error) => return refuse(out, error.sqlstate(), error.to_string()),
+    };
+    let secret = match known {
+        Known::Nobody => return wrong_password(startup, out),
+        Known::Verifier(server) => Credential::Keys { client, server },
+        Known::Password(password) => Credential::Password(password),
+    };
+    out.push(LoginOutput::ToClient(reply::message(|to| {
+        backend::authentication_sasl_final(to, &answer);
+    })));
+    admit(startup, secret, out)
+}
+
+fn admit(startup: &Startup, secret: Credential, out: &mut Vec<LoginOutput>) -> State {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let parameters = startup
+        .parameters
+        .iter()
+        .filter(|(name, _)| !matches!(name.as_ref(), b"user" | b"database" | b"replication"))
+        .map(|(name, value)| (text(name), text(value)))
+        .collect();
+    out.push(LoginOutput::ToClient(reply::message(
+        backend::authentication_ok,
+    )));
+    out.push(LoginOutput::LoggedIn(Box::new(Identity {
+        user: text(startup.user()),
+        database: text(startup.database()),
+        parameters,
+        secret,
+        minor: startup.accepted_minor(),
+    })));
+    State::Done
+}
+
+fn wrong_password(startup: &Startup, out: &mut Vec<LoginOutput>) -> State {
+    let user = String::from_utf8_lossy(startup.user());
+    let text = format!("password authentication failed for user \"{user}\"");
+    refuse(out, SqlState::INVALID_PASSWORD, text)
+}
+
+fn malformed(out: &mut Vec<LoginOutput>) -> State {
+    refuse(
+        out,
+        SqlState::PROTOCOL_VIOLATION,
+        "malformed SCRAM message".to_owned(),
+    )
+}
+
+/// Tells the client why it may not come in.
+fn refuse(out: &mut Vec<LoginOutput>, sqlstate: SqlState, text: String) -> State {
+    let mut message = BytesMut::new();
+    backend::error(
+        &mut message,
+        &ErrorFields::new(Severity::Fatal, sqlstate, text),
+    );
+    out.push(LoginOutput::ToClient(message.freeze()));
+    out.push(LoginOutput::Close);
+    State::Done
+}
+
+/// The one mechanism that we offer.
+const MECHANISM: &str = "SCRAM-SHA-256";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::frontend;
+    use crate::wire::scram::ClientExchange;
+
+    const SECRET: [u8; 32] = [7; 32];
+
+    fn login(method: LoginMethod) -> Login {
+        Login::new(LoginSettings {
+            method,
+            nonce: [1; 18],
+            mock_secret: SECRET,
+        })
+    }
+
+    fn startup(parameters: &[(&'static str, &'static str)]) -> LoginInput {
+        let bytes = |text: &'static str| Bytes::from_static(text.as_bytes());
+        LoginInput::Packet(Ok(FirstPacket::Startup(Startup {
+            minor: 0,
+            parameters: parameters
+                .iter()
+                .map(|(n, v)| (bytes(n), bytes(v)))
+                .collect(),
+            protocol_options: Vec::new(),
+        })))
+    }
+
+    fn step(login: &mut Login, input: LoginInput) -> Vec<LoginOutput> {
+        let mut out = Vec::new();
+        login.handle(input, &mut out);
+        out
+    }
+
+    fn message(write: impl FnOnce(&mut BytesMut)) -> LoginInput {
+        LoginInput::Message(Frame {
+            tag: b'p',
+            bytes: reply::message(write),
+        })
+    }
+
+    fn body_of(output: &LoginOutput) -> Bytes {
+        match output {
+            LoginOutput::ToClient(bytes) => bytes.slice(9..),
+            other => panic!("not a message: {other:?}"),
+        }
+    }
+
+    /// Plays a login with this password against what is stored.
+    fn play(stored: Option<String>, password: &[u8]) -> Vec<LoginOutput> {
+        let mut login = login(LoginMethod::Scram);
+        step(&mut login, startup(&[("user", "ann")]));
+        step(&mut login, LoginInput::Stored(stored));
+        let exchange = ClientExchange::with_password(password, [2; 18]);
+        let first = exchange.first().unwrap();
+        let input = message(|to| {
+            frontend::sasl_initial_response(to, MECHANISM.as_bytes(), &first);
+        });
+        let out = step(&mut login, input);
+        let (_, proof) = exchange.proof(&body_of(&out[0])).unwrap();
+        step(
+            &mut login,
+            message(|to| frontend::sasl_response(to, &proof)),
+        )
+    }
+
+    fn verifier() -> String {
+        Verifier::from_password(b"secret", b"saltsaltsaltsalt", 16).to_string()
+    }
+
+    fn is_logged_in(out: &[LoginOutput]) -> bool {
+        out.iter()
+            .any(|output| matches!(output, LoginOutput::LoggedIn(_)))
+    }
+
+    #[test]
+    fn the_right_password_comes_in_with_the_keys_for_the_servers() {
+        let out = play(Some(verifier()), b"secret");
+        let LoginOutput::LoggedIn(identity) = out.last().unwrap() else {
+            panic!("refused: {out:?}");
+        };
+        assert!(matches!(identity.secret, Credential::Keys { .. }));
+        assert_eq!(
+            (identity.user.as_str(), identity.database.as_str()),
+            ("ann", "ann")
+        );
+    }
+
+    #[test]
+    fn a_password_from_the_file_of_users_comes_in_too() {
+        assert!(is_logged_in(&play(Some("secret".to_owned()), b"secret")));
+    }
+
+    #[test]
+    fn a_wrong_password_and_an_unknown_user_get_the_same_answer() {
+        let wrong = play(Some(verifier()), b"Secret");
+        let unknown = play(None, b"secret");
+        assert!(!is_logged_in(&wrong) && !is_logged_in(&unknown));
+        assert_eq!(body_of(&wrong[0]), body_of(&unknown[0]));
+        assert!(matches!(wrong[1], LoginOutput::Close));
+    }
+
+    #[test]
+    fn a_verifier_that_we_cannot_read_is_no_password() {
+        assert!(!is_logged_in(&play(Some("md5abc".to_owned()), b"md5abc")));
+        assert!(!is_logged_in(&play(
+            Some("SCRAM-SHA-256$x".to_owned()),
+            b"SCRAM-SHA-256$x"
+        )));
+    }
+
+    #[test]
+    fn trust_asks_for_nothing() {
+        let out = step(&mut login(LoginMethod::Trust), startup(&[("user", "ann")]));
+        assert!(is_logged_in(&out));
+    }
+
+    #[test]
+    fn a_message_at_the_wrong_moment_ends_the_login() {
+        let mut login = login(LoginMethod::Scram);
+        step(&mut login, startup(&[("user", "ann")]));
+        let out = step(
+            &mut login,
+            message(|to| frontend::sasl_response(to, b"n,,")),
+        );
+        assert!(matches!(out.last(), Some(LoginOutput::Close)));
+    }
+}

@@ -1,0 +1,475 @@
+//! The session: its states, what it remembers, and the way of an input through it.
+//!
+//! It is total: each state answers each input. What a peer may send at the wrong moment is a
+//! protocol violation and ends this session; what only our own driver could do wrong is an
+//! internal error, which ends it as well and is counted.
+
+use std::mem;
+use std::time::{Duration, Instant};
+
+use super::names::Names;
+use super::pins::Pins;
+use super::prepared::ServerSide;
+use super::running::Running;
+use super::transaction::Transaction;
+use super::unit::Unit;
+use super::waiting::Waiting;
+use super::{Condition, Input, Note, Output, Refusal, World, reply};
+use crate::cluster::{Epoch, ServerId};
+use crate::policy::{Need, Route, Why};
+use crate::statement::Reading;
+use crate::wire::backend::ParameterStatus;
+use crate::wire::frame::{Cut, Frame};
+
+/// One client's conversation after its login.
+#[derive(Debug)]
+pub struct Session {
+    pub(super) state: State,
+    pub(super) names: Names,
+    pub(super) transaction: Transaction,
+    /// Whether the open transaction may have written.
+    pub(super) transaction_wrote: bool,
+    pub(super) pins: Pins,
+    pub(super) freshness: Freshness,
+    /// Whether each route is told in a NOTICE.
+    pub(super) explain: bool,
+    settings: TextSettings,
+    /// How texts of this session are read.
+    pub(super) reading: Reading,
+    /// Where the last unit ran, and why.
+    pub(super) last_route: Option<(ServerId, Why)>,
+    /// Turns among equal replicas; begins at a number of the session's own.
+    pub(super) turn: u64,
+    drain: bool,
+}
+
+/// What the session must be able to see of its own writes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Freshness {
+    pub(super) need: Need,
+    /// The epoch in which the need arose. A position means nothing in another one.
+    pub(super) epoch: Epoch,
+}
+
+/// A server connection that the session has.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) server: ServerId,
+    pub(super) side: Box<ServerSide>,
+    pub(super) route: Route,
+}
+
+/// Where the conversation stands. Each state holds exactly what is true then.
+#[derive(Debug)]
+pub(super) enum State {
+    /// Between two units. A connection is held by a transaction or by a pin.
+    Resting(Option<Held>),
+    /// The beginning of a unit is here, its end is not.
+    Gathering(Box<Unit>, Option<Held>),
+    /// A unit waits for a connection, or for a primary.
+    Waiting(Box<Waiting>),
+    /// A unit runs on a server.
+    Running(Box<Running>),
+    /// The unit has failed: what comes before its Sync is skipped.
+    Draining(Option<Held>),
+    /// It is over.
+    Closed,
+}
+
+/// The two reported settings that decide how a server reads a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TextSettings {
+    standard_conforming_strings: String,
+    client_encoding: String,
+}
+
+impl Default for TextSettings {
+    fn default() -> Self {
+        Self {
+            standard_conforming_strings: "on".to_owned(),
+            client_encoding: "UTF8".to_owned(),
+        }
+    }
+}
+
+impl TextSettings {
+    /// Notes a reported setting, if it is one of the two.
+    pub fn note(&mut self, name: &[u8], value: &[u8]) {
+        let value = || String::from_utf8_lossy(value).into_owned();
+        match name {
+            b"standard_conforming_strings" => self.standard_conforming_strings = value(),
+            b"client_encoding" => self.client_encoding = value(),
+            _ => {}
+        }
+    }
+
+    fn reading(&self) -> Reading {
+        Reading::of_settings(&self.standard_conforming_strings, &self.client_encoding)
+    }
+}
+
+impl Session {
+    /// A session that has just logged in. `turn` spreads sessions over equal replicas.
+    pub fn new(turn: u64, settings: TextSettings) -> Self {
+        Self {
+            state: State::Resting(None),
+            names: Names::default(),
+            transaction: Transaction::None,
+            transaction_wrote: false,
+            pins: Pins::default(),
+            freshness: Freshness {
+                need: Need::Bounded,
+                epoch: Epoch::default(),
+            },
+            explain: false,
+            reading: settings.reading(),
+            settings,
+            last_route: None,
+            turn,
+            drain: false,
+        }
+    }
+
+    /// Whether the next message of the client may be handled now. If not, it stays unread.
+    pub fn wants_client(&self) -> bool {
+        match &self.state {
+            State::Resting(_) | State::Gathering(..) | State::Draining(_) => true,
+            State::Running(running) => running.wants_client(),
+            State::Waiting(_) | State::Closed => false,
+        }
+    }
+
+    /// Whether the session is between two units and holds no connection.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.state, State::Resting(None))
+    }
+
+    /// Whether a statement of the client is under way.
+    pub fn is_active(&self) -> bool {
+        matches!(self.state, State::Running(_) | State::Waiting(_))
+    }
+
+    /// Whether the session waits for a change of the cluster or for a connection.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.state, State::Waiting(_))
+    }
+
+    /// The code of the pin that keeps the session on its connection.
+    pub fn pin(&self) -> Option<&'static str> {
+        self.pins.first().map(|pin| pin.code())
+    }
+
+    /// Handles one input. What has to be done is appended to `out`.
+    pub fn handle(&mut self, world: &World<'_>, input: Input, out: &mut Vec<Output>) {
+        let state = mem::replace(&mut self.state, State::Closed);
+        self.state = match input {
+            Input::Client(cut) => self.handle_client(world, state, cut, out),
+            Input::Server(cut) => self.handle_server(world, state, cut, out),
+            Input::Granted { server, side } => match state {
+                State::Waiting(waiting) => self.granted(world, *waiting, server, side, out),
+                other => self.stray_grant(other, side, out),
+            },
+            Input::Denied(denial) => match state {
+                State::Waiting(waiting) => self.denied(world, waiting, denial, out),
+                other => other,
+            },
+            Input::ServerLost => self.server_lost(world, state, out),
+            Input::SnapshotChanged => match state {
+                State::Waiting(waiting) => self.look_again(world, waiting, out),
+                other => other,
+            },
+            Input::Timer => self.handle_timer(world, state, out),
+            Input::Drain => {
+                self.drain = true;
+                match state {
+                    State::Resting(held) => self.rest(world, held, out),
+                    other => other,
+                }
+            }
+        };
+    }
+
+    fn handle_client(
+        &mut self,
+        world: &World<'_>,
+        state: State,
+        cut: Cut,
+        out: &mut Vec<Output>,
+    ) -> State {
+        match state {
+            State::Resting(held) => {
+                if world.rules.idle_timeout > Duration::ZERO
+                    || world.rules.idle_in_transaction_timeout > Duration::ZERO
+                {
+                    out.push(Output::Arm(None));
+                }
+                self.gather(world, Box::default(), held, cut, out)
+            }
+            State::Gathering(unit, held) => self.gather(world, unit, held, cut, out),
+            State::Running(running) => self.stream(world, running, cut, out),
+            State::Draining(held) => match cut {
+                Cut::Message(Frame { tag: b'S', .. }) => {
+                    reply::ready(out, self.transaction);
+                    self.rest(world, held, out)
+                }
+                Cut::Message(Frame { tag: b'X', .. }) => self.terminate(held, out),
+                Cut::Message(_) | Cut::Run(_) | Cut::Head(_) | Cut::Rest { .. } => {
+                    State::Draining(held)
+                }
+            },
+            State::Waiting(waiting) => {
+                debug_assert!(false, "the driver must not feed a session that waits");
+                State::Waiting(waiting)
+            }
+            State::Closed => State::Closed,
+        }
+    }
+
+    fn handle_server(
+        &mut self,
+        world: &World<'_>,
+        state: State,
+        cut: Cut,
+        out: &mut Vec<Output>,
+    ) -> State {
+        match state {
+            State::Running(running) => self.answered(world, running, cut, out),
+            State::Resting(Some(held)) => self.unasked(world, held, cut, out, State::resting),
+            State::Gathering(unit, Some(held)) => self.unasked(world, held, cut, out, |held| {
+                State::Gathering(unit, Some(held))
+            }),
+            State::Draining(Some(held)) => self.unasked(world, held, cut, out, State::draining),
+            other @ (State::Resting(None)
+            | State::Gathering(_, None)
+            | State::Draining(None)
+            | State::Waiting(_)
+            | State::Closed) => other,
+        }
+    }
+
+    /// A message that a server sends without being asked: a notice, a notification, a changed
+    /// setting, or the reason why it is about to hang up.
+    fn unasked(
+        &mut self,
+        world: &World<'_>,
+        held: Held,
+        cut: Cut,
+        out: &mut Vec<Output>,
+        stay: impl FnOnce(Held) -> State,
+    ) -> State {
+        match cut {
+            Cut::Message(frame) if matches!(frame.tag, b'N' | b'A' | b'S') => {
+                self.note_setting(&frame);
+                out.push(Output::ToClient(frame.bytes));
+                stay(held)
+            }
+            // Anything else is the last word of a server that hangs up.
+            Cut::Message(_) | Cut::Run(_) | Cut::Head(_) | Cut::Rest { .. } => {
+                let state = stay(held);
+                self.server_lost(world, state, out)
+            }
+        }
+    }
+
+    /// Follows the reported settings that decide how a text is read.
+    pub(super) fn note_setting(&mut self, frame: &Frame) {
+        if frame.tag != b'S' {
+            return;
+        }
+        if let Ok(setting) = ParameterStatus::parse(frame.body()) {
+            self.settings.note(setting.name, setting.value);
+            self.reading = self.settings.reading();
+        }
+    }
+
+    /// The connection of the session is gone.
+    fn server_lost(&mut self, world: &World<'_>, state: State, out: &mut Vec<Output>) -> State {
+        match state {
+            State::Running(running) => self.lost_while_running(world, running, out),
+            State::Resting(Some(held)) => self.lost_at_rest(held, out, State::Resting),
+            State::Gathering(unit, Some(held)) => {
+                self.lost_at_rest(held, out, |held| State::Gathering(unit, held))
+            }
+            State::Draining(Some(held)) => self.lost_at_rest(held, out, State::Draining),
+            other @ (State::Resting(None)
+            | State::Gathering(_, None)
+            | State::Draining(None)
+            | State::Waiting(_)
+            | State::Closed) => other,
+        }
+    }
+
+    fn lost_at_rest(
+        &mut self,
+        held: Held,
+        out: &mut Vec<Output>,
+        stay: impl FnOnce(Option<Held>) -> State,
+    ) -> State {
+        let server = held.server;
+        out.push(Output::Note(Note::ServerLost { server }));
+        release(held, Condition::Discard, out);
+        if let Some(pin) = self.pin() {
+            return self.refuse_and_close(&Refusal::PinnedLost { pin }, None, out);
+        }
+        if !self.transaction.is_none() {
+            self.transaction = Transaction::Lost { told: false };
+        }
+        stay(None)
+    }
+
+    /// Gives back a connection that came when nobody waited for it any more.
+    fn stray_grant(&self, state: State, side: Box<ServerSide>, out: &mut Vec<Output>) -> State {
+        debug_assert!(
+            matches!(state, State::Closed),
+            "a lease that nobody asked for"
+        );
+        out.push(Output::Release {
+            condition: Condition::Clean,
+            side,
+        });
+        state
+    }
+
+    fn handle_timer(&mut self, world: &World<'_>, state: State, out: &mut Vec<Output>) -> State {
+        match state {
+            State::Waiting(waiting) => self.look_again(world, waiting, out),
+            State::Resting(held) => {
+                let refusal = match self.transaction.is_none() {
+                    true => Refusal::IdleTooLong,
+                    false => Refusal::IdleInTransaction,
+                };
+                self.refuse_and_close(&refusal, held, out)
+            }
+            State::Running(running) => {
+                out.push(Output::CancelServer);
+                State::Running(running)
+            }
+            other @ (State::Gathering(..) | State::Draining(_) | State::Closed) => other,
+        }
+    }
+
+    /// The end of a unit: nothing runs, and what need not be held is given back.
+    pub(super) fn rest(
+        &mut self,
+        world: &World<'_>,
+        held: Option<Held>,
+        out: &mut Vec<Output>,
+    ) -> State {
+        let held = match held {
+            Some(held) if self.transaction.is_none() && self.pins.is_empty() => {
+                release(held, Condition::Clean, out);
+                None
+            }
+            held => held,
+        };
+        if self.drain && held.is_none() && self.transaction.is_none() {
+            return self.refuse_and_close(&Refusal::ShuttingDown, None, out);
+        }
+        let limit = match self.transaction.is_none() {
+            true => world.rules.idle_timeout,
+            false => world.rules.idle_in_transaction_timeout,
+        };
+        if limit > Duration::ZERO {
+            out.push(Output::Arm(Some(world.now + limit)));
+        }
+        State::Resting(held)
+    }
+
+    /// Tells the client why the session ends, and ends it.
+    pub(super) fn refuse_and_close(
+        &mut self,
+        refusal: &Refusal,
+        held: Option<Held>,
+        out: &mut Vec<Output>,
+    ) -> State {
+        reply::refusal(out, refusal);
+        self.terminate(held, out)
+    }
+
+    /// Ends the session. A connection that was held has the session's state on it.
+    pub(super) fn terminate(&self, held: Option<Held>, out: &mut Vec<Output>) -> State {
+        if let Some(held) = held {
+            release(held, Condition::Discard, out);
+        }
+        out.push(Output::Close);
+        State::Closed
+    }
+
+    /// Notes that something of this session was committed, or may have been, just now.
+    pub(super) fn wrote(&mut self, now: Instant, epoch: Epoch) {
+        self.freshness = Freshness {
+            need: Need::SampleAfter(now),
+            epoch,
+        };
+    }
+
+    /// The server whose connection the session holds, when it holds one.
+    pub(super) fn bound_to(&self) -> Option<ServerId> {
+        self.last_route
+            .map(|(server, _)| server)
+            .filter(|_| self.why_bound().is_some())
+    }
+
+    /// What a server must have replayed for the next read of this session.
+    pub(super) fn need(&mut self, world: &World<'_>) -> Need {
+        if !world.route.read_your_writes {
+            return Need::Bounded;
+        }
+        let known = self.freshness.need;
+        if known != Need::Bounded && self.freshness.epoch != world.snapshot.epoch {
+            // A position of another epoch may lie on a history that is gone: ask anew.
+            self.wrote(world.now, world.snapshot.epoch);
+        }
+        self.freshness.need = crate::policy::resolve(self.freshness.need, world.snapshot);
+        self.freshness.need
+    }
+
+    /// Takes the session out of a transaction that was lost.
+    pub(super) fn end_lost_transaction(&mut self) {
+        self.transaction = Transaction::None;
+        self.transaction_wrote = false;
+    }
+
+    /// Makes an error of ours the answer to a unit that is complete, or skips to its end.
+    pub(super) fn refuse_unit(
+        &mut self,
+        world: &World<'_>,
+        refusal: &Refusal,
+        complete: bool,
+        held: Option<Held>,
+        out: &mut Vec<Output>,
+    ) -> State {
+        out.push(Output::Note(Note::Refused {
+            sqlstate: refusal.sqlstate().0,
+        }));
+        if refusal.ends_session() {
+            return self.refuse_and_close(refusal, held, out);
+        }
+        reply::refusal(out, refusal);
+        match complete {
+            true => {
+                reply::ready(out, self.transaction);
+                self.rest(world, held, out)
+            }
+            false => State::Draining(held),
+        }
+    }
+}
+
+impl State {
+    fn resting(held: Held) -> Self {
+        Self::Resting(Some(held))
+    }
+
+    fn draining(held: Held) -> Self {
+        Self::Draining(Some(held))
+    }
+}
+
+/// Gives a connection back.
+pub(super) fn release(held: Held, condition: Condition, out: &mut Vec<Output>) {
+    out.push(Output::Release {
+        condition,
+        side: held.side,
+    });
+}

@@ -1,0 +1,164 @@
+//! Why a session must stay on its server connection: the state it left there that nobody carries
+//! over. Not tracked means pinned; it never means leaked.
+
+use crate::statement::Effect;
+
+/// Kinds of state that a session may hold on its server connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Pin {
+    /// A setting changed for the session.
+    Setting,
+    /// A statement prepared by SQL, or one too large to remember.
+    PreparedStatement,
+    /// A temporary table, view or sequence.
+    TempObject,
+    /// A cursor declared WITH HOLD.
+    HoldCursor,
+    /// LISTEN.
+    Listen,
+    /// A session-level advisory lock.
+    AdvisoryLock,
+    /// A library loaded by LOAD.
+    Load,
+    /// SET ROLE or SET SESSION AUTHORIZATION.
+    Authorization,
+    /// What `currval` and `lastval` remember.
+    Sequence,
+    /// Something else that lives as long as the connection, such as the seed of `random`.
+    Connection,
+    /// A statement that was not understood and may have left anything.
+    NotUnderstood,
+}
+
+/// The pins of one session: a set in one word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pins(u16);
+
+impl Pin {
+    const ALL: [Self; 11] = [
+        Self::Setting,
+        Self::PreparedStatement,
+        Self::TempObject,
+        Self::HoldCursor,
+        Self::Listen,
+        Self::AdvisoryLock,
+        Self::Load,
+        Self::Authorization,
+        Self::Sequence,
+        Self::Connection,
+        Self::NotUnderstood,
+    ];
+
+    /// The code shown in the console and counted in the metrics.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Setting => "setting",
+            Self::PreparedStatement => "prepared_statement",
+            Self::TempObject => "temp_object",
+            Self::HoldCursor => "hold_cursor",
+            Self::Listen => "listen",
+            Self::AdvisoryLock => "advisory_lock",
+            Self::Load => "load",
+            Self::Authorization => "authorization",
+            Self::Sequence => "sequence",
+            Self::Connection => "connection",
+            Self::NotUnderstood => "not_understood",
+        }
+    }
+
+    const fn bit(self) -> u16 {
+        1 << self as u16
+    }
+}
+
+impl Pins {
+    /// Whether the session is free to change its connection.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Adds a reason.
+    pub const fn insert(&mut self, pin: Pin) {
+        self.0 |= pin.bit();
+    }
+
+    /// Forgets all reasons.
+    pub const fn clear(&mut self) {
+        self.0 = 0;
+    }
+
+    /// Adds the reasons of another set.
+    pub const fn extend(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+
+    /// The first reason, for people.
+    pub fn first(self) -> Option<Pin> {
+        Pin::ALL.into_iter().find(|pin| self.0 & pin.bit() != 0)
+    }
+
+    /// What the effects of a text leave behind.
+    pub fn left_by<'a>(effects: impl Iterator<Item = &'a Effect>) -> Self {
+        let mut pins = Self::default();
+        for pin in effects.filter_map(pin_of) {
+            pins.insert(pin);
+        }
+        pins
+    }
+}
+
+/// What an effect leaves on the connection when its transaction is over. What takes state away
+/// again (CLOSE, UNLISTEN, an unlock) frees nobody: whether it was the last is not tracked.
+const fn pin_of(effect: &Effect) -> Option<Pin> {
+    match effect {
+        Effect::Setting { .. } | Effect::ResetAll => Some(Pin::Setting),
+        Effect::PreparedStatement { .. } => Some(Pin::PreparedStatement),
+        Effect::TempObject => Some(Pin::TempObject),
+        Effect::HoldCursor { .. } => Some(Pin::HoldCursor),
+        Effect::Listen { .. } => Some(Pin::Listen),
+        Effect::AdvisoryLock => Some(Pin::AdvisoryLock),
+        Effect::Load => Some(Pin::Load),
+        Effect::Role | Effect::SessionAuthorization => Some(Pin::Authorization),
+        Effect::Sequence => Some(Pin::Sequence),
+        Effect::Connection { .. } => Some(Pin::Connection),
+        Effect::Unknown => Some(Pin::NotUnderstood),
+        Effect::LocalSetting { .. }
+        | Effect::Deallocate { .. }
+        | Effect::OpenCursor { .. }
+        | Effect::CloseCursor { .. }
+        | Effect::Unlisten { .. }
+        | Effect::AdvisoryUnlock
+        | Effect::AdvisoryUnlockAll
+        | Effect::LargeObject
+        | Effect::DiscardAll
+        | Effect::DiscardTemp
+        | Effect::DiscardSequences
+        | Effect::DiscardPlans => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::statement::SetValue;
+
+    #[test]
+    fn what_ends_with_its_transaction_pins_nothing() {
+        let local = Effect::LocalSetting {
+            name: "a".into(),
+            value: SetValue::Default,
+        };
+        let cursor = Effect::OpenCursor { name: "c".into() };
+        assert!(Pins::left_by([local, cursor].iter()).is_empty());
+    }
+
+    #[test]
+    fn each_kind_of_state_is_a_reason_of_its_own() {
+        for pin in Pin::ALL {
+            let mut pins = Pins::default();
+            pins.insert(pin);
+            assert_eq!(pins.first(), Some(pin));
+        }
+    }
+}

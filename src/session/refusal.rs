@@ -1,0 +1,196 @@
+//! Every error that we ourselves may show to a client: the closed list. A server's own error
+//! passes through untouched and is none of these.
+
+use std::time::Duration;
+
+use crate::wire::fields::{ErrorFields, Severity};
+use crate::wire::sqlstate::SqlState;
+
+/// An error of ours, with what the client needs to know and nothing about our insides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The client broke the protocol.
+    Protocol(String),
+    /// A frame is longer than allowed.
+    FrameTooLong(String),
+    /// No primary was found in time.
+    NoPrimary {
+        /// How long the statement waited.
+        waited: Duration,
+    },
+    /// No server can answer: neither a replica in its bounds nor a primary.
+    NoServer,
+    /// Every replica is out of its lag bounds, and the configuration wants an error then.
+    AllLagging,
+    /// The pool of this user and database is full.
+    PoolFull {
+        /// What is full, for people.
+        pool: String,
+        /// How many wait.
+        waiting: usize,
+    },
+    /// The servers could not be reached for this unit of work.
+    CannotConnect(String),
+    /// The connection was lost with a transaction open. The transaction is gone.
+    TransactionLost,
+    /// The connection was lost while a write without a transaction block, or a COMMIT, ran.
+    OutcomeUnknown,
+    /// The connection was lost while a read ran, and it could not be tried elsewhere.
+    ReadLost,
+    /// The connection was lost that held state of this session.
+    PinnedLost {
+        /// What state.
+        pin: &'static str,
+    },
+    /// The transaction was lost before; only its end is accepted.
+    InLostTransaction,
+    /// A client held more than it may of something.
+    LimitReached {
+        /// Of what.
+        what: &'static str,
+        /// The setting that bounds it.
+        setting: &'static str,
+    },
+    /// The router stops.
+    ShuttingDown,
+    /// The client was silent for too long.
+    IdleTooLong,
+    /// The client left a transaction open and was silent for too long.
+    IdleInTransaction,
+    /// The unit of work ran for too long.
+    QueryTimeout,
+    /// A statement of the console or of ours that makes no sense.
+    BadCommand {
+        /// Which SQLSTATE fits.
+        sqlstate: SqlState,
+        /// What is wrong.
+        message: String,
+        /// What would be right.
+        hint: Option<String>,
+    },
+    /// An invariant of ours does not hold.
+    Internal(&'static str),
+}
+
+impl Refusal {
+    /// Whether the session ends with this error.
+    pub const fn ends_session(&self) -> bool {
+        matches!(
+            self,
+            Self::Protocol(_)
+                | Self::FrameTooLong(_)
+                | Self::PinnedLost { .. }
+                | Self::ShuttingDown
+                | Self::IdleTooLong
+                | Self::IdleInTransaction
+                | Self::Internal(_)
+        )
+    }
+
+    /// The class of the error.
+    pub const fn sqlstate(&self) -> SqlState {
+        match self {
+            Self::Protocol(_) | Self::FrameTooLong(_) => SqlState::PROTOCOL_VIOLATION,
+            Self::NoPrimary { .. } | Self::NoServer | Self::AllLagging => {
+                SqlState::CANNOT_CONNECT_NOW
+            }
+            Self::PoolFull { .. } => SqlState::TOO_MANY_CONNECTIONS,
+            Self::CannotConnect(_) | Self::ReadLost | Self::PinnedLost { .. } => {
+                SqlState::CONNECTION_FAILURE
+            }
+            Self::TransactionLost => SqlState::SERIALIZATION_FAILURE,
+            Self::OutcomeUnknown => SqlState::TRANSACTION_RESOLUTION_UNKNOWN,
+            Self::InLostTransaction => SqlState::IN_FAILED_SQL_TRANSACTION,
+            Self::LimitReached { .. } => SqlState::CONFIGURATION_LIMIT_EXCEEDED,
+            Self::ShuttingDown => SqlState::ADMIN_SHUTDOWN,
+            Self::IdleTooLong => SqlState::IDLE_SESSION_TIMEOUT,
+            Self::IdleInTransaction => SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+            Self::QueryTimeout => SqlState::QUERY_CANCELED,
+            Self::BadCommand { sqlstate, .. } => *sqlstate,
+            Self::Internal(_) => SqlState::INTERNAL_ERROR,
+        }
+    }
+
+    /// The error in PostgreSQL's form.
+    pub fn fields(&self) -> ErrorFields {
+        let (message, detail, hint) = self.texts();
+        ErrorFields {
+            severity: if self.ends_session() {
+                Severity::Fatal
+            } else {
+                Severity::Error
+            },
+            sqlstate: self.sqlstate(),
+            message: message.into(),
+            detail: detail.map(Into::into),
+            hint: hint.map(Into::into),
+        }
+    }
+
+    fn texts(&self) -> (String, Option<String>, Option<String>) {
+        let plain = |message: &str| (message.to_owned(), None, None);
+        let hinted = |message: String, hint: &str| (message, None, Some(hint.to_owned()));
+        match self {
+            Self::Protocol(what) | Self::FrameTooLong(what) => plain(what),
+            Self::NoPrimary { waited } => hinted(
+                format!(
+                    "no primary took this statement within {} ms",
+                    waited.as_millis()
+                ),
+                "The statement was not sent to any server: it is safe to try it again.",
+            ),
+            Self::NoServer => hinted(
+                "no server can answer now".to_owned(),
+                "The statement was not sent to any server: it is safe to try it again.",
+            ),
+            Self::AllLagging => hinted(
+                "every replica is out of its lag bounds".to_owned(),
+                "Raise lag.max_time, or set lag.when_all_lag to \"primary\".",
+            ),
+            Self::PoolFull { pool, waiting } => (
+                format!("no server connection became free in the pool {pool}"),
+                Some(format!("{waiting} clients wait for it.")),
+                Some("Raise pool.size or pool.wait_timeout.".to_owned()),
+            ),
+            Self::CannotConnect(why) => hinted(
+                format!("could not connect to a server: {why}"),
+                "The statement was not sent to any server: it is safe to try it again.",
+            ),
+            Self::TransactionLost => hinted(
+                "the connection to the server was lost and the transaction with it".to_owned(),
+                "Nothing of the transaction was committed: it is safe to run it again.",
+            ),
+            Self::OutcomeUnknown => (
+                "the connection to the server was lost before it answered".to_owned(),
+                Some("Whether the statement was committed is not known.".to_owned()),
+                Some("Look for its effect before you run it again.".to_owned()),
+            ),
+            Self::ReadLost => hinted(
+                "the connection to the server was lost in the middle of an answer".to_owned(),
+                "The statement only read: it is safe to run it again.",
+            ),
+            Self::PinnedLost { pin } => (
+                "the connection to the server was lost, and state of this session with it"
+                    .to_owned(),
+                Some(format!("The session held: {pin}.")),
+                Some("Connect again.".to_owned()),
+            ),
+            Self::InLostTransaction => hinted(
+                "current transaction is aborted, commands ignored until end of transaction block"
+                    .to_owned(),
+                "Its connection to the server was lost.",
+            ),
+            Self::LimitReached { what, setting } => {
+                hinted(format!("too many {what}"), &format!("Raise {setting}."))
+            }
+            Self::ShuttingDown => plain("terminating connection: the router is shutting down"),
+            Self::IdleTooLong => plain("terminating connection due to idle-session timeout"),
+            Self::IdleInTransaction => {
+                plain("terminating connection due to idle-in-transaction timeout")
+            }
+            Self::QueryTimeout => plain("canceling statement due to the router's query timeout"),
+            Self::BadCommand { message, hint, .. } => (message.clone(), None, hint.clone()),
+            Self::Internal(what) => (format!("internal error: {what}"), None, None),
+        }
+    }
+}

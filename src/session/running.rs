@@ -1,0 +1,693 @@
+//! A unit runs on a server: what the client sends goes there, what the server answers is matched
+//! with what was sent, and what is ours is put in its place.
+//!
+//! While nothing of a replica's answer has gone to the client, the unit can be tried again on the
+//! primary: for so long, what cannot be taken back is held here. It is a few small messages.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use super::machine::{Held, State, release};
+use super::output::RetryCause;
+use super::prepared::{Prepared, ServerSide};
+use super::unit::{Expected, Step, Traits, Unit};
+use super::{Condition, Note, Output, Refusal, Session, Transaction, World, reply};
+use crate::policy::{Intent, Why};
+use crate::wire::backend::{self, TransactionStatus};
+use crate::wire::frame::{Cut, Frame};
+use crate::wire::frontend::{self, What};
+use crate::wire::{ErrorView, SqlState};
+
+/// A unit on its server.
+#[derive(Debug)]
+pub(super) struct Running {
+    unit: Box<Unit>,
+    held: Held,
+    expected: VecDeque<Expected>,
+    answer: Answer,
+    open: Open,
+    copy: Copy,
+    /// Whether the client was in a transaction when the unit began.
+    in_transaction: bool,
+}
+
+/// What of the server's answer the client has.
+#[derive(Debug)]
+enum Answer {
+    /// Nothing; what came is held, because the unit may be tried elsewhere.
+    HeldBack(Vec<Bytes>),
+    /// Nothing came.
+    Nothing,
+    /// Some of it.
+    Begun,
+    /// Nothing, and it gets nothing of this one: the unit is tried again when the server is done.
+    Abandoned(RetryCause),
+}
+
+/// What the client may still send for the unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Open {
+    /// Nothing.
+    Complete,
+    /// More messages, up to a Sync.
+    UntilSync,
+    /// The rest of a frame.
+    UntilRest,
+}
+
+/// Whether the server waits for copy data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Copy {
+    None,
+    In,
+}
+
+impl Running {
+    pub(super) fn wants_client(&self) -> bool {
+        self.open != Open::Complete || self.copy == Copy::In
+    }
+}
+
+impl Session {
+    /// Sends a unit to its server.
+    pub(super) fn run(
+        &mut self,
+        world: &World<'_>,
+        mut unit: Box<Unit>,
+        held: Held,
+        out: &mut Vec<Output>,
+    ) -> State {
+        let open = match (unit.traits.has(Traits::COMPLETE), unit.unseen) {
+            (true, false) => Open::Complete,
+            (true, true) => Open::UntilRest,
+            (false, _) => Open::UntilSync,
+        };
+        unit.attempts += 1;
+        let on_primary = world.snapshot.primary() == Some(held.server);
+        let can_move = self.transaction.is_none() && self.pins.is_empty() && !on_primary;
+        let answer = match can_move && open == Open::Complete {
+            true => Answer::HeldBack(Vec::new()),
+            false => Answer::Nothing,
+        };
+        let mut running = Box::new(Running {
+            unit,
+            held,
+            expected: VecDeque::new(),
+            answer,
+            open,
+            copy: Copy::None,
+            in_transaction: !self.transaction.is_none(),
+        });
+        if !world.rules.query_timeout.is_zero() {
+            out.push(Output::Arm(Some(world.now + world.rules.query_timeout)));
+        }
+        self.send(world, &mut running, out);
+        State::Running(running)
+    }
+
+    /// Sends the steps of a running unit that were not sent yet. Those of a unit that may be tried
+    /// again stay with it.
+    fn send(&mut self, world: &World<'_>, running: &mut Running, out: &mut Vec<Output>) {
+        let steps = mem::take(&mut running.unit.steps);
+        let mut sender = Sender {
+            side: &mut running.held.side,
+            expected: &mut running.expected,
+            max: world.server_statements_max,
+            buffer: BytesMut::new(),
+            out,
+        };
+        for step in &steps {
+            sender.step(step);
+        }
+        sender.flush();
+        if running.open == Open::Complete {
+            running.unit.steps = steps;
+        }
+        give_ours(running, out);
+    }
+
+    /// The client sends more for a unit that already runs.
+    pub(super) fn stream(
+        &mut self,
+        world: &World<'_>,
+        mut running: Box<Running>,
+        cut: Cut,
+        out: &mut Vec<Output>,
+    ) -> State {
+        match (&cut, running.open) {
+            (Cut::Message(Frame { tag: b'X', .. }), _) => self.terminate(Some(running.held), out),
+            (Cut::Run(bytes), _) => {
+                out.push(Output::ToServer(bytes.clone()));
+                State::Running(running)
+            }
+            (Cut::Rest { bytes, last }, open) => {
+                out.push(Output::ToServer(bytes.clone()));
+                if *last && open == Open::UntilRest {
+                    running.open = Open::Complete;
+                }
+                State::Running(running)
+            }
+            (Cut::Message(frame), _) if matches!(frame.tag, b'c' | b'f') => {
+                running.copy = Copy::None;
+                out.push(Output::ToServer(frame.bytes.clone()));
+                State::Running(running)
+            }
+            // The server itself ignores Flush and Sync while it waits for copy data.
+            (Cut::Message(frame), _)
+                if running.copy == Copy::In && matches!(frame.tag, b'H' | b'S') =>
+            {
+                out.push(Output::ToServer(frame.bytes.clone()));
+                State::Running(running)
+            }
+            (Cut::Message(_) | Cut::Head(_), Open::UntilSync) => {
+                self.stream_step(world, running, cut, out)
+            }
+            (Cut::Message(_) | Cut::Head(_), Open::Complete | Open::UntilRest) => {
+                // Only a client that sends something else in the middle of a COPY comes here. The
+                // server has the right words for it.
+                if let Cut::Message(frame) = cut {
+                    out.push(Output::ToServer(frame.bytes));
+                }
+                State::Running(running)
+            }
+        }
+    }
+
+    fn stream_step(
+        &mut self,
+        world: &World<'_>,
+        mut running: Box<Running>,
+        cut: Cut,
+        out: &mut Vec<Output>,
+    ) -> State {
+        if let Err(refusal) = self.take_running(world, &mut running.unit, cut) {
+            return self.refuse_and_close(&refusal, Some(running.held), out);
+        }
+        if running.unit.traits.has(Traits::COMPLETE) {
+            running.open = Open::Complete;
+        }
+        self.send(world, &mut running, out);
+        running.unit.steps.clear();
+        State::Running(running)
+    }
+
+    /// The server answers.
+    pub(super) fn answered(
+        &mut self,
+        world: &World<'_>,
+        mut running: Box<Running>,
+        cut: Cut,
+        out: &mut Vec<Output>,
+    ) -> State {
+        match cut {
+            Cut::Run(bytes) | Cut::Rest { bytes, .. } => {
+                give(&mut running, bytes, out);
+                State::Running(running)
+            }
+            // A message of the server that is too large to hold is an error, a notice or a row
+            // description with very long texts.
+            Cut::Head(head) => {
+                let frame = Frame {
+                    tag: head.tag,
+                    bytes: head.bytes,
+                };
+                self.message(world, running, frame, out)
+            }
+            Cut::Message(frame) => self.message(world, running, frame, out),
+        }
+    }
+
+    fn message(
+        &mut self,
+        world: &World<'_>,
+        mut running: Box<Running>,
+        frame: Frame,
+        out: &mut Vec<Output>,
+    ) -> State {
+        match frame.tag {
+            b'Z' => return self.ready(world, running, &frame, out),
+            b'E' => return self.failed(world, running, frame, out),
+            b'N' | b'A' | b'S' => {
+                self.note_setting(&frame);
+                hold_or_give(&mut running, frame.bytes, out);
+                return State::Running(running);
+            }
+            b'G' => self.copy_in_begins(&mut running),
+            _ => {}
+        }
+        match settle(&mut running, frame.tag) {
+            Settled::ForClient => match frame.tag {
+                b'1' | b'2' | b't' | b'T' | b'n' => {
+                    hold_or_give(&mut running, frame.bytes, out);
+                }
+                _ => give(&mut running, frame.bytes, out),
+            },
+            Settled::NotForClient => {}
+        }
+        give_ours(&mut running, out);
+        State::Running(running)
+    }
+
+    /// The server waits for copy data. If the Sync of an extended unit is already there, the
+    /// server ignores it, and the client sends another behind its data.
+    fn copy_in_begins(&self, running: &mut Running) {
+        running.copy = Copy::In;
+        if matches!(running.expected.front(), Some(Expected::Execute))
+            && matches!(running.expected.back(), Some(Expected::Ready))
+        {
+            running.expected.pop_back();
+            running.open = Open::UntilSync;
+            running.unit.traits.unset(Traits::COMPLETE);
+        }
+    }
+
+    /// The server refuses something.
+    fn failed(
+        &mut self,
+        world: &World<'_>,
+        mut running: Box<Running>,
+        frame: Frame,
+        out: &mut Vec<Output>,
+    ) -> State {
+        let view = ErrorView::new(frame.body());
+        if view
+            .severity()
+            .is_some_and(|severity| severity.ends_session())
+        {
+            return self.lost_while_running(world, running, out);
+        }
+        running.copy = Copy::None;
+        let retry = matches!(running.answer, Answer::HeldBack(_))
+            .then(|| retry_cause(view))
+            .flatten();
+        let ours = skip_to_ready(&mut running);
+        match retry {
+            Some(cause) => running.answer = Answer::Abandoned(cause),
+            None => give(&mut running, ours.unwrap_or(frame.bytes), out),
+        }
+        State::Running(running)
+    }
+
+    /// The server is done with a Query, or with everything up to a Sync.
+    fn ready(
+        &mut self,
+        world: &World<'_>,
+        mut running: Box<Running>,
+        frame: &Frame,
+        out: &mut Vec<Output>,
+    ) -> State {
+        let Ok(status) = TransactionStatus::parse(frame.body()) else {
+            return self.lost_while_running(world, running, out);
+        };
+        while let Some(expected) = running.expected.pop_front() {
+            if let Expected::Ready = expected {
+                break;
+            }
+        }
+        running.copy = Copy::None;
+        if let Answer::Abandoned(cause) = running.answer {
+            return self.try_again(world, running, cause, out);
+        }
+        give(&mut running, frame.bytes.clone(), out);
+        self.finish(world, *running, status, out)
+    }
+
+    fn finish(
+        &mut self,
+        world: &World<'_>,
+        running: Running,
+        status: TransactionStatus,
+        out: &mut Vec<Output>,
+    ) -> State {
+        let Running { unit, mut held, .. } = running;
+        if !world.rules.query_timeout.is_zero() {
+            out.push(Output::Arm(None));
+        }
+        self.transaction = Transaction::from_status(status);
+        self.transaction_wrote |= unit.traits.has(Traits::MAY_WRITE);
+        if self.transaction.is_none() {
+            if mem::take(&mut self.transaction_wrote) {
+                self.wrote(world.now, world.snapshot.epoch);
+            }
+            out.push(Output::Note(Note::Ended {
+                server: held.server,
+            }));
+        }
+        if unit.traits.has(Traits::CHANGES_SCHEMA) {
+            out.push(Output::Note(Note::SchemaChanged));
+        }
+        if unit.traits.has(Traits::DEALLOCATES_ALL) {
+            held.side.clear();
+            self.names.clear();
+        }
+        self.pin_by(&unit, out);
+        self.rest(world, Some(held), out)
+    }
+
+    /// What a unit left on its connection keeps the session there.
+    fn pin_by(&mut self, unit: &Unit, out: &mut Vec<Output>) {
+        let was_free = self.pins.is_empty();
+        if unit.traits.has(Traits::DISCARDS_ALL) && self.transaction.is_none() {
+            // DISCARD ALL runs alone and outside a transaction, or fails; a failed one leaves the
+            // state in place, and then the unit's own pins are all that is known to be new.
+            if !unit.failed {
+                self.pins.clear();
+            }
+        }
+        self.pins.extend(unit.leaves);
+        match (was_free, self.pin()) {
+            (true, Some(pin)) => out.push(Output::Note(Note::Pinned { pin })),
+            (false, None) => out.push(Output::Note(Note::Unpinned)),
+            (true, None) | (false, Some(_)) => {}
+        }
+    }
+
+    /// Runs the unit again on the primary, after a replica would not do.
+    fn try_again(
+        &mut self,
+        world: &World<'_>,
+        running: Box<Running>,
+        cause: RetryCause,
+        out: &mut Vec<Output>,
+    ) -> State {
+        let Running { mut unit, held, .. } = *running;
+        out.push(Output::Note(Note::Retried { cause }));
+        if cause == RetryCause::ReadOnlyServer {
+            out.push(Output::Note(Note::Misrouted {
+                server: held.server,
+            }));
+            if let Some(text) = &unit.text {
+                world.facts.learn_write(text, self.reading);
+            }
+            if let Some(statement) = &unit.statement {
+                world.facts.learn_write(&statement.text, self.reading);
+            }
+            unit.traits.set(Traits::MAY_WRITE);
+            unit.demand_primary(Why::RefusedByReplica);
+        } else {
+            unit.demand_primary(Why::NoReplica);
+        }
+        release(held, Condition::Clean, out);
+        self.route(world, unit, out)
+    }
+
+    /// The connection broke while the unit ran.
+    pub(super) fn lost_while_running(
+        &mut self,
+        world: &World<'_>,
+        running: Box<Running>,
+        out: &mut Vec<Output>,
+    ) -> State {
+        let Running {
+            mut unit,
+            held,
+            answer,
+            open,
+            in_transaction,
+            ..
+        } = *running;
+        let server = held.server;
+        let read_only = held.route.intent == Intent::Read || !unit.traits.has(Traits::MAY_WRITE);
+        out.push(Output::Note(Note::ServerLost { server }));
+        release(held, Condition::Discard, out);
+        if !world.rules.query_timeout.is_zero() {
+            out.push(Output::Arm(None));
+        }
+        let complete = open != Open::UntilSync;
+        if let Some(pin) = self.pin() {
+            return self.refuse_and_close(&Refusal::PinnedLost { pin }, None, out);
+        }
+        if in_transaction {
+            let commits = unit.traits.has(Traits::COMMITS);
+            let refusal = match commits && self.transaction_wrote {
+                true => Refusal::OutcomeUnknown,
+                false => Refusal::TransactionLost,
+            };
+            self.transaction = match commits {
+                true => Transaction::None,
+                false => Transaction::Lost { told: true },
+            };
+            if mem::take(&mut self.transaction_wrote) {
+                self.wrote(world.now, world.snapshot.epoch);
+            }
+            return self.refuse_unit(world, &refusal, complete, None, out);
+        }
+        let untouched = !matches!(answer, Answer::Begun) && open == Open::Complete;
+        if read_only && untouched && unit.attempts < ATTEMPTS_MAX {
+            out.push(Output::Note(Note::Retried {
+                cause: RetryCause::ConnectionLost,
+            }));
+            unit.bytes = 0;
+            return self.route(world, unit, out);
+        }
+        if read_only {
+            return self.refuse_unit(world, &Refusal::ReadLost, complete, None, out);
+        }
+        self.wrote(world.now, world.snapshot.epoch);
+        self.refuse_unit(world, &Refusal::OutcomeUnknown, complete, None, out)
+    }
+}
+
+/// Turns steps into bytes for the server and notes what it will answer.
+struct Sender<'a> {
+    side: &'a mut ServerSide,
+    expected: &'a mut VecDeque<Expected>,
+    /// How many statements the connection may hold.
+    max: usize,
+    buffer: BytesMut,
+    out: &'a mut Vec<Output>,
+}
+
+impl Sender<'_> {
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::Raw { bytes, expect } => {
+                if let Expected::Ready = expect {
+                    // A simple Query drops the unnamed statement.
+                    self.side.unnamed = None;
+                }
+                self.raw(bytes);
+                self.expected.push_back(expect.clone());
+            }
+            Step::Parse { statement, name } => self.parse(statement, name),
+            Step::Bind {
+                statement,
+                unnamed,
+                portal,
+                rest,
+            } => {
+                let name = self.ensure(statement, *unnamed);
+                frontend::bind_for(&mut self.buffer, &name, portal, rest);
+                self.expected.push_back(Expected::Bind);
+            }
+            Step::BindHead {
+                statement,
+                unnamed,
+                portal,
+                head,
+            } => {
+                let name = self.ensure(statement, *unnamed);
+                match frontend::bind_head_for(&mut self.buffer, head, &name, portal) {
+                    Ok(()) => self.expected.push_back(Expected::Bind),
+                    // The names were read when the step was made, so only the length can be wrong:
+                    // the server refuses the frame as it is.
+                    Err(_too_long) => self.raw(&head.bytes),
+                }
+            }
+            Step::Describe { statement, unnamed } => {
+                let name = self.ensure(statement, *unnamed);
+                frontend::describe(&mut self.buffer, What::Statement, &name);
+                self.expected.push_back(Expected::DescribeStatement);
+            }
+            Step::Local(bytes) => self.expected.push_back(Expected::Ours(bytes.clone())),
+            Step::Fail(refusal) => {
+                // The server has to skip to the Sync and to fail its transaction, as it would have
+                // done for the error that we show instead.
+                frontend::parse(&mut self.buffer, b"", UNPARSABLE, &[0, 0]);
+                self.side.unnamed = None;
+                self.expected
+                    .push_back(Expected::Failure(reply::encode_refusal(refusal)));
+            }
+            Step::More(bytes) => self.raw(bytes),
+            Step::Flush => frontend::flush(&mut self.buffer),
+            Step::Sync => {
+                frontend::sync(&mut self.buffer);
+                self.expected.push_back(Expected::Ready);
+            }
+        }
+    }
+
+    /// Large pieces go as they are, small ones together.
+    fn raw(&mut self, bytes: &Bytes) {
+        if bytes.len() <= COPY_BELOW && !self.buffer.is_empty() {
+            self.buffer.extend_from_slice(bytes);
+            return;
+        }
+        self.flush();
+        self.out.push(Output::ToServer(bytes.clone()));
+    }
+
+    fn flush(&mut self) {
+        if !self.buffer.is_empty() {
+            self.out
+                .push(Output::ToServer(self.buffer.split().freeze()));
+        }
+    }
+
+    fn parse(&mut self, statement: &Arc<Prepared>, name: &Bytes) {
+        if name.is_empty() {
+            frontend::parse(&mut self.buffer, b"", &statement.text, &statement.types);
+            self.side.unnamed = Some(statement.id);
+        } else if self.side.has(statement.id) {
+            let complete = reply::message(backend::parse_complete);
+            self.expected.push_back(Expected::Ours(complete));
+            return;
+        } else {
+            self.prepare(statement);
+        }
+        self.expected
+            .push_back(Expected::Parse(Arc::clone(statement), name.clone()));
+    }
+
+    fn prepare(&mut self, statement: &Arc<Prepared>) {
+        if let Some(old) = self.side.evict(self.max) {
+            frontend::close(&mut self.buffer, What::Statement, &old.server_name());
+            self.expected.push_back(Expected::CloseOurs);
+        }
+        let name = statement.id.server_name();
+        frontend::parse(&mut self.buffer, &name, &statement.text, &statement.types);
+        self.side.insert(statement.id);
+    }
+
+    /// Makes sure that the connection has a statement; returns its name there.
+    fn ensure(&mut self, statement: &Arc<Prepared>, unnamed: bool) -> Bytes {
+        if unnamed {
+            if self.side.unnamed != Some(statement.id) {
+                frontend::parse(&mut self.buffer, b"", &statement.text, &statement.types);
+                self.side.unnamed = Some(statement.id);
+                self.expected
+                    .push_back(Expected::PrepareAgain(Arc::clone(statement)));
+            }
+            return Bytes::new();
+        }
+        if !self.side.has(statement.id) {
+            self.prepare(statement);
+            self.expected
+                .push_back(Expected::PrepareAgain(Arc::clone(statement)));
+        }
+        statement.id.server_name()
+    }
+}
+
+/// For whom a message of the server is.
+enum Settled {
+    ForClient,
+    NotForClient,
+}
+
+/// Matches a message with what was sent.
+fn settle(running: &mut Running, tag: u8) -> Settled {
+    let ours = match (running.expected.front(), tag) {
+        (Some(Expected::PrepareAgain(_)), b'1') | (Some(Expected::CloseOurs), b'3') => true,
+        (Some(Expected::Parse(..) | Expected::ParseRaw), b'1')
+        | (Some(Expected::Bind), b'2')
+        | (Some(Expected::Close), b'3')
+        | (Some(Expected::DescribeStatement | Expected::DescribePortal), b'T' | b'n')
+        | (Some(Expected::Execute), b'C' | b'I' | b's') => false,
+        _ => return Settled::ForClient,
+    };
+    running.expected.pop_front();
+    match ours {
+        true => Settled::NotForClient,
+        false => Settled::ForClient,
+    }
+}
+
+/// Drops what the server skips after an error, and what it therefore does not have. Returns the
+/// error of ours that was to be shown instead.
+fn skip_to_ready(running: &mut Running) -> Option<Bytes> {
+    running.unit.failed = true;
+    let mut ours = None;
+    let mut first = true;
+    while let Some(expected) = running.expected.front() {
+        match expected {
+            Expected::Ready => break,
+            Expected::Failure(bytes) if first => ours = Some(bytes.clone()),
+            Expected::Parse(statement, _) | Expected::PrepareAgain(statement) => {
+                running.held.side.remove(statement.id);
+            }
+            Expected::Failure(_)
+            | Expected::CloseOurs
+            | Expected::ParseRaw
+            | Expected::Bind
+            | Expected::DescribeStatement
+            | Expected::DescribePortal
+            | Expected::Execute
+            | Expected::Close
+            | Expected::Ours(_) => {}
+        }
+        first = false;
+        running.expected.pop_front();
+    }
+    ours
+}
+
+/// Gives the client something that can be taken back no more.
+fn give(running: &mut Running, bytes: Bytes, out: &mut Vec<Output>) {
+    match mem::replace(&mut running.answer, Answer::Begun) {
+        Answer::HeldBack(held) => out.extend(held.into_iter().map(Output::ToClient)),
+        Answer::Nothing | Answer::Begun => {}
+        Answer::Abandoned(cause) => {
+            running.answer = Answer::Abandoned(cause);
+            return;
+        }
+    }
+    out.push(Output::ToClient(bytes));
+}
+
+/// Gives the client something, or holds it as long as the unit can be tried elsewhere.
+fn hold_or_give(running: &mut Running, bytes: Bytes, out: &mut Vec<Output>) {
+    match &mut running.answer {
+        Answer::HeldBack(held) if held.len() < HELD_BACK_MAX => held.push(bytes),
+        Answer::HeldBack(_) | Answer::Nothing | Answer::Begun | Answer::Abandoned(_) => {
+            give(running, bytes, out);
+        }
+    }
+}
+
+/// Gives the client what is ours and has its turn now.
+fn give_ours(running: &mut Running, out: &mut Vec<Output>) {
+    while let Some(Expected::Ours(bytes)) = running.expected.front() {
+        let bytes = bytes.clone();
+        running.expected.pop_front();
+        hold_or_give(running, bytes, out);
+    }
+}
+
+/// Why an error of a replica is worth a try on the primary.
+fn retry_cause(view: ErrorView<'_>) -> Option<RetryCause> {
+    let state = view.sqlstate()?;
+    match state {
+        b"25006" => Some(RetryCause::ReadOnlyServer),
+        b"40001" => Some(RetryCause::RecoveryConflict),
+        // The relation, column, function or schema may be newer than what is replayed; an unlogged
+        // relation and what a standby cannot do are answered with the last three.
+        b"42P01" | b"42703" | b"42883" | b"42704" | b"3F000" | b"0A000" | b"55000" | b"XX000" => {
+            Some(RetryCause::MissingOnReplica)
+        }
+        _ if view.is(SqlState::ADMIN_SHUTDOWN) => Some(RetryCause::ConnectionLost),
+        _ => None,
+    }
+}
+
+/// A statement that no server understands.
+const UNPARSABLE: &[u8] = b"pgherd_refused";
+/// Bytes up to which copying is cheaper than another piece of a write.
+const COPY_BELOW: usize = 4096;
+/// How many messages may be held back; a unit that answers more has to be believed.
+const HELD_BACK_MAX: usize = 256;
+/// How many servers a unit that only reads is tried on when connections break.
+const ATTEMPTS_MAX: u8 = 3;

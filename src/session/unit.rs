@@ -1,0 +1,243 @@
+//! A unit of work: what a client ends with Sync, or one Query. All of it goes to one server.
+//!
+//! A unit is gathered as steps before its server is known. A step says what goes to the server and
+//! what the client has to be told for it; the server's names of prepared statements are filled in
+//! when the connection is known, because what has to be sent depends on it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Refusal;
+use super::pins::Pins;
+use super::prepared::Prepared;
+use crate::policy::{Decision, Intent, Why};
+use crate::statement::{Access, Modes, Verb};
+use crate::wire::frame::Head;
+
+/// One message of a client, as far as it is understood before its server is known.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Goes to the server as it came.
+    Raw {
+        /// The frame, or its beginning when it is too large to hold.
+        bytes: Bytes,
+        /// What the server answers.
+        expect: Expected,
+    },
+    /// A statement to prepare, unless the connection already has it.
+    Parse {
+        /// What.
+        statement: Arc<Prepared>,
+        /// Under which of the client's names.
+        name: Bytes,
+    },
+    /// A portal of a statement that is known.
+    Bind {
+        /// Of which.
+        statement: Arc<Prepared>,
+        /// Whether the client bound its unnamed statement.
+        unnamed: bool,
+        /// The portal's name.
+        portal: Bytes,
+        /// What follows the names in the frame.
+        rest: Bytes,
+    },
+    /// The beginning of a Bind that is too large to hold.
+    BindHead {
+        /// Of which statement.
+        statement: Arc<Prepared>,
+        /// Whether the client bound its unnamed statement.
+        unnamed: bool,
+        /// The portal's name.
+        portal: Bytes,
+        /// The frame's beginning.
+        head: Head,
+    },
+    /// What parameters and columns a statement has.
+    Describe {
+        /// Of which.
+        statement: Arc<Prepared>,
+        /// Whether the client described its unnamed statement.
+        unnamed: bool,
+    },
+    /// An answer of ours, in its turn.
+    Local(Bytes),
+    /// An error of ours, in its turn. What follows in the unit is skipped, as a server would.
+    Fail(Refusal),
+    /// Continues a frame that is too large to hold.
+    More(Bytes),
+    /// The client wants what is ready.
+    Flush,
+    /// The end of the unit.
+    Sync,
+}
+
+/// What a server answers to one message that was sent to it.
+#[derive(Clone, Debug)]
+pub(super) enum Expected {
+    /// ParseComplete for a statement of the client; the name is the client's.
+    Parse(Arc<Prepared>, Bytes),
+    /// ParseComplete for a statement that we prepare again; not for the client.
+    PrepareAgain(Arc<Prepared>),
+    /// CloseComplete for a statement that made room; not for the client.
+    CloseOurs,
+    /// ParseComplete for a message that went as it came.
+    ParseRaw,
+    /// BindComplete.
+    Bind,
+    /// ParameterDescription, then RowDescription or NoData.
+    DescribeStatement,
+    /// RowDescription or NoData.
+    DescribePortal,
+    /// CommandComplete, EmptyQueryResponse or PortalSuspended.
+    Execute,
+    /// CloseComplete.
+    Close,
+    /// Nothing from the server: this is for the client when its turn comes.
+    Ours(Bytes),
+    /// An error, which we replace by this one.
+    Failure(Bytes),
+    /// ReadyForQuery.
+    Ready,
+}
+
+/// What is gathered of a unit.
+#[derive(Debug, Default)]
+pub(super) struct Unit {
+    pub(super) steps: Vec<Step>,
+    /// The strictest decision so far.
+    pub(super) decision: Option<Decision>,
+    /// What it leaves on its connection.
+    pub(super) leaves: Pins,
+    pub(super) traits: Traits,
+    /// The modes of a transaction that the unit has begun and not ended, as far as it was gathered.
+    pub(super) begun: Option<Modes>,
+    /// How many bytes the steps hold.
+    pub(super) bytes: usize,
+    /// Whether its last frame continues in pieces that are not here.
+    pub(super) unseen: bool,
+    /// Whether a server answered one of its messages with an error.
+    pub(super) failed: bool,
+    /// How often it was tried on a server.
+    pub(super) attempts: u8,
+    /// The text that a replica's refusal is learned for, when the unit is one statement.
+    pub(super) text: Option<Bytes>,
+    /// The statements to learn it for when they came prepared.
+    pub(super) statement: Option<Arc<Prepared>>,
+}
+
+/// What is true of a unit as a whole, as far as it was gathered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Traits(u8);
+
+impl Traits {
+    /// Some step needs a server.
+    pub(super) const NEEDS_SERVER: u8 = 1;
+    /// Something in it may write.
+    pub(super) const MAY_WRITE: u8 = 2;
+    /// It ends a transaction.
+    pub(super) const COMMITS: u8 = 4;
+    /// It may change the schema.
+    pub(super) const CHANGES_SCHEMA: u8 = 8;
+    /// It drops what the session holds on its connection.
+    pub(super) const DISCARDS_ALL: u8 = 16;
+    /// It is complete: its Sync or its Query was gathered.
+    pub(super) const COMPLETE: u8 = 32;
+    /// It drops the prepared statements of the connection.
+    pub(super) const DEALLOCATES_ALL: u8 = 64;
+
+    pub(super) const fn has(self, bit: u8) -> bool {
+        self.0 & bit != 0
+    }
+
+    pub(super) const fn unset(&mut self, bit: u8) {
+        self.0 &= !bit;
+    }
+
+    pub(super) const fn set(&mut self, bit: u8) {
+        self.0 |= bit;
+    }
+}
+
+impl Unit {
+    /// Adds a step.
+    pub(super) fn push(&mut self, step: Step) {
+        self.bytes += match &step {
+            Step::Raw { bytes, .. } | Step::Local(bytes) | Step::More(bytes) => bytes.len(),
+            Step::Parse { statement, .. } => statement.text.len(),
+            Step::Bind { rest, .. } => rest.len(),
+            Step::BindHead { head, .. } => head.bytes.len(),
+            Step::Describe { .. } | Step::Fail(_) | Step::Flush | Step::Sync => 0,
+        };
+        let needs = match &step {
+            Step::Raw { .. }
+            | Step::Parse { .. }
+            | Step::Bind { .. }
+            | Step::BindHead { .. }
+            | Step::Describe { .. } => Traits::NEEDS_SERVER,
+            Step::Local(_) | Step::Fail(_) | Step::More(_) | Step::Flush => 0,
+            Step::Sync => Traits::COMPLETE,
+        };
+        self.traits.set(needs);
+        self.steps.push(step);
+    }
+
+    /// Folds in what another statement needs: the strictest wins, and the first of the strictest.
+    pub(super) fn fold(&mut self, decision: Decision) {
+        match &self.decision {
+            Some(known) if known.intent >= decision.intent => {}
+            _ => self.decision = Some(decision),
+        }
+    }
+
+    /// What the unit needs. A unit without a statement, such as a Sync alone, reads nothing and
+    /// goes wherever is easiest.
+    pub(super) fn decision(&self) -> Decision {
+        self.decision.clone().unwrap_or(Decision {
+            intent: Intent::Read,
+            why: Why::ReadOnly,
+            detail: None,
+        })
+    }
+}
+
+impl Unit {
+    /// Follows the transactions that the unit begins and ends by itself. One that is not READ ONLY
+    /// goes to the primary even if nothing was done in it yet.
+    pub(super) fn note_verb(&mut self, verb: &Verb) {
+        match verb {
+            Verb::Begin(modes) => {
+                self.begun = Some(*modes);
+                let read_only = modes.access == Some(Access::ReadOnly);
+                let (intent, why) = match read_only {
+                    true => (Intent::Read, Why::ReadOnlyTransaction),
+                    false => (Intent::Write, Why::ExplicitTransaction),
+                };
+                self.fold(Decision {
+                    intent,
+                    why,
+                    detail: None,
+                });
+            }
+            Verb::Commit(_) | Verb::Rollback(_) | Verb::PrepareTransaction => self.begun = None,
+            Verb::SetTransaction(_)
+            | Verb::SetSnapshot
+            | Verb::SetConstraints
+            | Verb::Savepoint(_)
+            | Verb::Release(_)
+            | Verb::RollbackTo(_)
+            | Verb::FinishPrepared => {}
+        }
+    }
+
+    /// Makes the unit go to the primary, whatever it needs itself.
+    pub(super) fn demand_primary(&mut self, why: Why) {
+        let detail = self.decision.take().and_then(|decision| decision.detail);
+        self.decision = Some(Decision {
+            intent: Intent::Write,
+            why,
+            detail,
+        });
+    }
+}

@@ -1,0 +1,237 @@
+//! A unit is complete and has no server yet: a connection was asked for, or no server can take it
+//! now. It waits for one with a limit.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::input::Denial;
+use super::machine::{Held, State};
+use super::output::{Note, RetryCause};
+use super::prepared::ServerSide;
+use super::unit::{Traits, Unit};
+use super::{Output, Refusal, Session, World, reply};
+use crate::cluster::ServerId;
+use crate::policy::{self, Balance, Choice, Intent, Route, Why};
+
+/// A unit without a server.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    unit: Box<Unit>,
+    /// When the client gets an error instead.
+    deadline: Instant,
+    since: Instant,
+    /// The route whose connection was asked for; `None` while no server can take the unit.
+    asked: Option<Route>,
+    /// Whether it was told and counted that the unit waits.
+    held: bool,
+}
+
+impl Session {
+    /// Finds a server for a unit.
+    pub(super) fn route(
+        &mut self,
+        world: &World<'_>,
+        unit: Box<Unit>,
+        out: &mut Vec<Output>,
+    ) -> State {
+        let waiting = Waiting {
+            unit,
+            deadline: world.now + world.rules.hold_clients,
+            since: world.now,
+            asked: None,
+            held: false,
+        };
+        self.choose(world, Box::new(waiting), out)
+    }
+
+    fn choose(
+        &mut self,
+        world: &World<'_>,
+        mut waiting: Box<Waiting>,
+        out: &mut Vec<Output>,
+    ) -> State {
+        let decision = waiting.unit.decision();
+        let need = match decision.intent {
+            Intent::Read => self.need(world),
+            Intent::Write => policy::Need::Bounded,
+        };
+        self.turn = self.turn.wrapping_add(1);
+        let balance = Balance {
+            pick: self.turn,
+            load: world.load,
+        };
+        match policy::choose(&decision, need, world.snapshot, world.route, balance) {
+            Choice::Go(route) => {
+                out.push(Output::Lease(route.clone()));
+                waiting.asked = Some(route);
+                State::Waiting(waiting)
+            }
+            Choice::Wait(_) => self.hold(world, waiting, out),
+            Choice::Refuse(Why::AllLagging) => {
+                self.refuse_waiting(world, &waiting, &Refusal::AllLagging, out)
+            }
+            Choice::Refuse(_) => self.refuse_waiting(world, &waiting, &Refusal::NoServer, out),
+        }
+    }
+
+    /// Waits for the cluster to change, or to be asked again after a short while.
+    fn hold(
+        &mut self,
+        world: &World<'_>,
+        mut waiting: Box<Waiting>,
+        out: &mut Vec<Output>,
+    ) -> State {
+        if world.now >= waiting.deadline {
+            let waited = world.now.saturating_duration_since(waiting.since);
+            return self.refuse_waiting(world, &waiting, &Refusal::NoPrimary { waited }, out);
+        }
+        if !waiting.held {
+            waiting.held = true;
+            out.push(Output::Note(Note::Held));
+        }
+        waiting.asked = None;
+        out.push(Output::Arm(Some(
+            waiting.deadline.min(world.now + LOOK_AGAIN_AFTER),
+        )));
+        State::Waiting(waiting)
+    }
+
+    /// The cluster changed, or it is time to look again.
+    pub(super) fn look_again(
+        &mut self,
+        world: &World<'_>,
+        waiting: Box<Waiting>,
+        out: &mut Vec<Output>,
+    ) -> State {
+        match &waiting.asked {
+            Some(_) => State::Waiting(waiting),
+            None if world.now >= waiting.deadline => self.hold(world, waiting, out),
+            None => self.choose(world, waiting, out),
+        }
+    }
+
+    /// The connection is here.
+    pub(super) fn granted(
+        &mut self,
+        world: &World<'_>,
+        waiting: Waiting,
+        server: ServerId,
+        side: Box<ServerSide>,
+        out: &mut Vec<Output>,
+    ) -> State {
+        let Waiting {
+            unit,
+            since,
+            asked,
+            held,
+            ..
+        } = waiting;
+        let Some(route) = asked else {
+            debug_assert!(false, "a lease that was not asked for");
+            return self.refuse_and_close(&Refusal::Internal("unasked lease"), None, out);
+        };
+        if held {
+            out.push(Output::Arm(None));
+            out.push(Output::Note(Note::Released { since }));
+        }
+        out.push(Output::Note(Note::Routed {
+            server,
+            why: route.why,
+        }));
+        self.last_route = Some((server, route.why));
+        if self.explain {
+            let decision = unit.decision();
+            let text = explain_line(world, &route, decision.detail.as_deref());
+            out.push(Output::ToClient(reply::notice(text)));
+        }
+        self.run(
+            world,
+            unit,
+            Held {
+                server,
+                side,
+                route,
+            },
+            out,
+        )
+    }
+
+    /// There is no such connection.
+    pub(super) fn denied(
+        &mut self,
+        world: &World<'_>,
+        mut waiting: Box<Waiting>,
+        denial: Denial,
+        out: &mut Vec<Output>,
+    ) -> State {
+        match denial {
+            Denial::Unreachable(server) => {
+                out.push(Output::Note(Note::Retried {
+                    cause: RetryCause::Unreachable,
+                }));
+                let on_primary = world.snapshot.primary() == Some(server);
+                let was_read = waiting
+                    .asked
+                    .as_ref()
+                    .is_some_and(|r| r.intent == Intent::Read);
+                if !on_primary && was_read {
+                    // One replica that cannot be reached is no reason to try them all.
+                    waiting.unit.demand_primary(Why::NoReplica);
+                    return self.choose(world, waiting, out);
+                }
+                self.hold(world, waiting, out)
+            }
+            Denial::Refused(refusal) => self.refuse_waiting(world, &waiting, &refusal, out),
+            Denial::Server(message) => self.pass_refusal(world, &waiting, message, out),
+        }
+    }
+
+    fn refuse_waiting(
+        &mut self,
+        world: &World<'_>,
+        waiting: &Waiting,
+        refusal: &Refusal,
+        out: &mut Vec<Output>,
+    ) -> State {
+        out.push(Output::Arm(None));
+        let complete = waiting.unit.traits.has(Traits::COMPLETE);
+        self.refuse_unit(world, refusal, complete, None, out)
+    }
+
+    /// Gives the client the error of a server that refused our login, as its unit's answer.
+    fn pass_refusal(
+        &mut self,
+        world: &World<'_>,
+        waiting: &Waiting,
+        message: Bytes,
+        out: &mut Vec<Output>,
+    ) -> State {
+        out.push(Output::Arm(None));
+        out.push(Output::ToClient(message));
+        match waiting.unit.traits.has(Traits::COMPLETE) {
+            true => {
+                reply::ready(out, self.transaction);
+                self.rest(world, None, out)
+            }
+            false => State::Draining(None),
+        }
+    }
+}
+
+/// What `SET pgherd.explain = 'notice'` prints for each unit.
+fn explain_line(world: &World<'_>, route: &Route, detail: Option<&str>) -> String {
+    let name = world.snapshot.name(route.server);
+    let role = match world.snapshot.server(route.server) {
+        Some(server) => server.role.as_str(),
+        None => "unknown",
+    };
+    let detail = detail
+        .map(|detail| format!(" {detail}"))
+        .unwrap_or_default();
+    format!("pgherd: {name} ({role}): {}{detail}", route.why)
+}
+
+/// A unit that waits looks again after so long even if no change was announced: the connection
+/// may have been refused for a reason that the monitor does not see.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(50);

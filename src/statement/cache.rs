@@ -1,0 +1,237 @@
+//! Facts of texts that were seen before, bounded in bytes. Owned by its user, shared by sessions.
+//!
+//! Two levels: the exact text, and the shape of a query, so that a literal or a trace comment that
+//! changes with each call does not cost a parse each time. A hit does not allocate.
+
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use quick_cache::{Equivalent, Weighter, sync::Cache};
+
+use super::TEXT_BYTES_MAX;
+use super::facts::{Effect, Facts, Kind, Learned, Reading, Statement};
+use super::shape::{Shape, ShapeKey, shape};
+
+/// Facts of texts that were seen before.
+#[derive(Debug)]
+pub struct FactsCache {
+    texts: Cache<TextKey, Arc<Facts>, Weight, Keyed>,
+    shapes: Cache<Shape, Arc<Facts>, Weight, Keyed>,
+    key: ShapeKey,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct TextKey {
+    text: Box<[u8]>,
+    reading: Reading,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct TextRef<'a> {
+    text: &'a [u8],
+    reading: Reading,
+}
+
+impl FactsCache {
+    /// An empty cache of so many bytes, with two random numbers of the process as its secret.
+    pub fn new(bytes_max: u64, secret: [u64; 2]) -> Self {
+        let half = bytes_max / 2;
+        let entries = usize::try_from(half / ENTRY_BYTES).unwrap_or(usize::MAX);
+        let hasher = Keyed(secret);
+        Self {
+            texts: Cache::with(entries, half, Weight, hasher, Default::default()),
+            shapes: Cache::with(entries, half, Weight, hasher, Default::default()),
+            key: ShapeKey(secret),
+        }
+    }
+
+    /// The facts of a text: remembered, or found now and remembered.
+    pub fn facts(&self, text: &[u8], reading: Reading) -> Arc<Facts> {
+        if let Some(facts) = self.texts.get(&TextRef { text, reading }) {
+            return facts;
+        }
+        let shape = shape(self.key, text, reading);
+        if let Some(facts) = shape.and_then(|shape| self.shapes.get(&shape)) {
+            return facts;
+        }
+        let facts = Arc::new(Facts::of(text, reading));
+        match shape.filter(|_| facts.statements.iter().all(is_free_of_literals)) {
+            Some(shape) => self.shapes.insert(shape, Arc::clone(&facts)),
+            None => self.remember(text, reading, Arc::clone(&facts)),
+        }
+        // The first of a shape is remembered by its text too: most texts come again as they are.
+        if shape.is_some() {
+            self.remember(text, reading, Arc::clone(&facts));
+        }
+        facts
+    }
+
+    /// Remembers that a replica refused a text as a write.
+    pub fn learn_write(&self, text: &[u8], reading: Reading) {
+        let known = self.facts(text, reading);
+        let facts = Arc::new(Facts {
+            learned: Learned::RefusedByReplica,
+            ..Facts::clone(&known)
+        });
+        if let Some(shape) = shape(self.key, text, reading)
+            && facts.statements.iter().all(is_free_of_literals)
+        {
+            self.shapes.insert(shape, Arc::clone(&facts));
+        }
+        self.remember(text, reading, facts);
+    }
+
+    /// How many bytes it holds, about.
+    pub fn bytes(&self) -> u64 {
+        self.texts.weight().saturating_add(self.shapes.weight())
+    }
+
+    /// How many texts and shapes it holds.
+    pub fn entries(&self) -> usize {
+        self.texts.len().saturating_add(self.shapes.len())
+    }
+
+    fn remember(&self, text: &[u8], reading: Reading, facts: Arc<Facts>) {
+        if text.len() <= TEXT_BYTES_MAX {
+            self.texts.insert(
+                TextKey {
+                    text: text.into(),
+                    reading,
+                },
+                facts,
+            );
+        }
+    }
+}
+
+/// Whether another text of the same shape has the same facts.
+fn is_free_of_literals(statement: &Statement) -> bool {
+    let is_query_or_dml = matches!(
+        &statement.kind,
+        Kind::Select | Kind::Values | Kind::Insert | Kind::Update | Kind::Delete | Kind::Merge
+    );
+    let has_value = |effect: &Effect| {
+        matches!(
+            effect,
+            Effect::Setting { .. } | Effect::LocalSetting { .. } | Effect::Unknown
+        )
+    };
+    is_query_or_dml && !statement.effects.iter().any(has_value)
+}
+
+/// A bare entry: the key, the list of statements, one statement with a name or two.
+const ENTRY_BYTES: u64 = 640;
+
+#[derive(Clone, Copy, Debug)]
+struct Weight;
+
+impl Weighter<TextKey, Arc<Facts>> for Weight {
+    fn weight(&self, key: &TextKey, facts: &Arc<Facts>) -> u64 {
+        weight(facts).saturating_add(u64::try_from(key.text.len()).unwrap_or(u64::MAX))
+    }
+}
+
+impl Weighter<Shape, Arc<Facts>> for Weight {
+    fn weight(&self, _: &Shape, facts: &Arc<Facts>) -> u64 {
+        weight(facts)
+    }
+}
+
+/// An upper estimate: names are short, and each has a box of its own.
+fn weight(facts: &Facts) -> u64 {
+    let names = |statement: &Statement| {
+        let symbols = &statement.symbols;
+        let names = [
+            statement.functions.len(),
+            statement.relations.len(),
+            statement.effects.len(),
+            symbols.operators.len(),
+            symbols.attributes.len(),
+            symbols.types.len(),
+        ];
+        names.iter().sum::<usize>().saturating_mul(NAME_BYTES)
+    };
+    let statements = facts
+        .statements
+        .len()
+        .saturating_mul(size_of::<Statement>());
+    let names: usize = facts.statements.iter().map(names).sum();
+    ENTRY_BYTES.saturating_add(u64::try_from(statements.saturating_add(names)).unwrap_or(u64::MAX))
+}
+
+const NAME_BYTES: usize = 72;
+
+impl Equivalent<TextKey> for TextRef<'_> {
+    fn equivalent(&self, key: &TextKey) -> bool {
+        self.reading == key.reading && *self.text == *key.text
+    }
+}
+
+impl Hash for TextKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        TextRef {
+            text: &self.text,
+            reading: self.reading,
+        }
+        .hash(state);
+    }
+}
+
+impl Hash for TextRef<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.reading.hash(state);
+        state.write(self.text);
+    }
+}
+
+/// Hashes keys of the cache. Keys are compared in full, so it only has to be quick, and secret
+/// enough that nobody can fill one shard on purpose.
+#[derive(Clone, Copy, Debug)]
+struct Keyed([u64; 2]);
+
+impl BuildHasher for Keyed {
+    type Hasher = Folded;
+
+    fn build_hasher(&self) -> Folded {
+        let Self([start, factor]) = *self;
+        Folded {
+            state: start,
+            factor: factor | 1,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Folded {
+    state: u64,
+    factor: u64,
+}
+
+impl Folded {
+    fn mix(&mut self, word: u64) {
+        let product = u128::from(self.state ^ word).wrapping_mul(u128::from(self.factor ^ MIXED));
+        let high = u64::try_from(product >> 64).unwrap_or_default();
+        let low = u64::try_from(product & u128::from(u64::MAX)).unwrap_or_default();
+        self.state = high ^ low;
+    }
+}
+
+const MIXED: u64 = 0x9E37_79B9_7F4A_7C15;
+
+impl Hasher for Folded {
+    fn write(&mut self, bytes: &[u8]) {
+        let (words, rest) = bytes.as_chunks::<8>();
+        for word in words {
+            self.mix(u64::from_le_bytes(*word));
+        }
+        let mut last = [0_u8; 8];
+        for (to, from) in last.iter_mut().zip(rest) {
+            *to = *from;
+        }
+        self.mix(u64::from_le_bytes(last) ^ u64::try_from(bytes.len()).unwrap_or_default() << 56);
+    }
+
+    fn finish(&self) -> u64 {
+        self.state ^ self.state >> 32
+    }
+}

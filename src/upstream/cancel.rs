@@ -1,0 +1,51 @@
+//! Asking a server to cancel what one of its connections does.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::time::timeout;
+
+use super::ConnectError;
+use crate::cluster::Address;
+use crate::net;
+use crate::wire::{CancelKey, frontend};
+
+/// Sends a cancel request and waits until the server closed the connection that carried it.
+///
+/// The signal is sent before that close. So the caller keeps the cancelled connection to itself
+/// until this returns: given back earlier, the signal could hit its next user. When this fails,
+/// it is unknown whether the signal is still to come, and the connection should be closed.
+///
+/// # Errors
+///
+/// When the server could not be reached, or did not close within `limit`.
+pub async fn cancel(
+    address: &Address,
+    key: &CancelKey,
+    limit: Duration,
+) -> Result<(), ConnectError> {
+    match timeout(limit, request(address, key, limit)).await {
+        Ok(result) => result,
+        Err(_elapsed) => Err(ConnectError::TimedOut),
+    }
+}
+
+async fn request(address: &Address, key: &CancelKey, limit: Duration) -> Result<(), ConnectError> {
+    let mut stream = net::connect(address, limit).await?;
+    let mut out = BytesMut::new();
+    frontend::cancel_request(&mut out, key);
+    stream.write_all(&out).await?;
+    let mut input = BytesMut::new();
+    // The server sends nothing before it closes; what a middleman sends is of no interest.
+    loop {
+        input.clear();
+        match stream.read(&mut input, DISCARDED_BYTES).await {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            // Closed with our request unread, perhaps: as far as it will ever get.
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+const DISCARDED_BYTES: usize = 64;

@@ -1,0 +1,151 @@
+//! All pools of all servers.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Instant;
+
+use super::gate::Shared;
+use super::lease::Lease;
+use super::pool::{PoolHandle, PoolStatus};
+use super::{GetError, Login, PoolObserver, Rules};
+use crate::clock;
+use crate::cluster::{Address, Epoch, ServerId};
+
+/// The connections to the servers of one cluster. `S` is what the session layer keeps with each.
+pub struct Upstreams<S: Default + Send + 'static> {
+    shared: Arc<Shared>,
+    pools: RwLock<Pools<S>>,
+}
+
+type Pools<S> = BTreeMap<(ServerId, Arc<Login>), PoolHandle<S>>;
+
+impl<S: Default + Send + 'static> Upstreams<S> {
+    /// Pools for the servers at these addresses, in the order of their [`ServerId`].
+    pub fn new(addresses: Vec<Address>, rules: Rules, observer: Arc<dyn PoolObserver>) -> Self {
+        Self {
+            shared: Arc::new(Shared::new(addresses, rules, observer)),
+            pools: RwLock::default(),
+        }
+    }
+
+    /// The pool for one server and one identity; made when there is none.
+    ///
+    /// # Errors
+    ///
+    /// `UnknownServer`, and `TooManyPools` when there are [`POOLS_MAX`] and all are in use.
+    pub fn pool(&self, server: ServerId, login: &Arc<Login>) -> Result<PoolHandle<S>, GetError> {
+        let key = (server, Arc::clone(login));
+        if let Some(pool) = self.read().get(&key) {
+            return Ok(pool.clone());
+        }
+        self.shared.gate(server)?;
+        let mut pools = self.write();
+        if let Some(pool) = pools.get(&key) {
+            return Ok(pool.clone());
+        }
+        if pools.len() >= POOLS_MAX {
+            pools.retain(|_, pool| !pool.is_unused());
+        }
+        if pools.len() >= POOLS_MAX {
+            return Err(GetError::TooManyPools { limit: POOLS_MAX });
+        }
+        let pool = PoolHandle::new(&self.shared, server, login);
+        pools.insert(key, pool.clone());
+        Ok(pool)
+    }
+
+    /// Lends a connection; see [`PoolHandle::get`], which a session with a handle calls directly.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Upstreams::pool`] and of [`PoolHandle::get`].
+    pub async fn get(
+        &self,
+        server: ServerId,
+        login: &Arc<Login>,
+        epoch: Option<Epoch>,
+        deadline: Instant,
+    ) -> Result<Lease<S>, GetError> {
+        self.pool(server, login)?.get(epoch, deadline).await
+    }
+
+    /// Ends all epochs before `epoch` for a server: routes of an older one are refused, resting
+    /// connections of an older one are closed now, and lent ones when they are given back.
+    pub fn fence(&self, server: ServerId, epoch: Epoch) {
+        self.shared.fence(server, epoch);
+        self.sweep(server);
+    }
+
+    /// Closes the resting connections to a server now, and lent ones when they are given back.
+    /// Connections that are asked for afterwards are new ones.
+    pub fn retire(&self, server: ServerId) {
+        self.shared.retire(server);
+        self.sweep(server);
+    }
+
+    /// Closes connections that rested or lived too long, and forgets pools that nobody uses. To be
+    /// called every few seconds.
+    pub fn reap(&self) {
+        let now = clock::now();
+        for pool in self.handles() {
+            pool.reap(now);
+        }
+        // With the lock held nobody can be given another handle of an unused pool.
+        self.write().retain(|_, pool| !pool.is_unused());
+    }
+
+    /// Takes over new rules. Pools whose size changed begin anew: what is lent ends with its
+    /// loan, so for a while there may be as many connections as both sizes together.
+    pub fn set_rules(&self, rules: Rules) {
+        let size = rules.size;
+        self.shared.rules.store(Arc::new(rules));
+        for pool in self.handles() {
+            pool.resize(size);
+        }
+    }
+
+    /// The numbers of all pools, by server and identity.
+    pub fn status(&self) -> Vec<PoolStatus> {
+        let now = clock::now();
+        self.handles().iter().map(|pool| pool.status(now)).collect()
+    }
+
+    /// Where a server listens, for a cancel request.
+    pub fn address(&self, server: ServerId) -> Option<&Address> {
+        self.shared.gate(server).ok().map(|gate| &gate.address)
+    }
+
+    fn sweep(&self, server: ServerId) {
+        let now = clock::now();
+        for pool in self.handles() {
+            if pool.server() == server {
+                pool.reap(now);
+            }
+        }
+    }
+
+    /// Copied, so that closing sockets holds up nobody who asks for a pool.
+    fn handles(&self) -> Vec<PoolHandle<S>> {
+        self.read().values().cloned().collect()
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Pools<S>> {
+        self.pools.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Pools<S>> {
+        self.pools.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S: Default + Send + 'static> fmt::Debug for Upstreams<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstreams")
+            .field("pools", &self.read().len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A pool costs about a kilobyte; more different identities than this are a mistake or an attack.
+pub const POOLS_MAX: usize = 10_000;
