@@ -23,7 +23,7 @@ pub(super) struct Stage {
     pub(super) router: SocketAddr,
     /// None with `--no-load`.
     pub(super) load: Option<Load>,
-    /// From the first program that was started to the first answer through the router.
+    /// From the start of the first server to the first answer through the router.
     pub(super) first_answer: Duration,
 }
 
@@ -81,7 +81,8 @@ impl Stage {
         let router = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let client = load::connect(router).await?;
         client.query_one("SELECT 1", &[]).await?;
-        let first_answer = begun.elapsed();
+        let since_initdb = begun.elapsed();
+        let first_answer = since_initdb.saturating_sub(cluster.initialised_after());
         client.batch_execute(load::SCHEMA).await?;
         let mut stage = Self {
             cluster,
@@ -90,10 +91,11 @@ impl Stage {
             load: None,
             first_answer,
         };
-        let served = milliseconds(first_answer);
+        let router_text = router.to_string();
+        let served = milliseconds(since_initdb);
         writeln!(
             out,
-            "  ✓ pgherd   {router:<21} first query answered {served} after the start"
+            "  ✓ pgherd   {router_text:<21} router, first query answered after {served}"
         )?;
         stage.tell_how_to_connect(http, out)?;
         if !args.no_load || args.script {
@@ -114,7 +116,7 @@ impl Stage {
         )?;
         writeln!(
             out,
-            "  console   psql -h 127.0.0.1 -p {port} -U {DEMO_ROLE} pgherd   (try SHOW SERVERS)"
+            "  console   psql -h 127.0.0.1 -p {port} -U {DEMO_ROLE} pgherd   (try SHOW NODES)"
         )?;
         writeln!(out, "  look      http://127.0.0.1:{http}/")?;
         writeln!(
@@ -195,7 +197,8 @@ impl Stage {
         elsewhere()
     }
 
-    async fn wait_until(&self, condition: impl Fn() -> bool) -> bool {
+    /// Waits until it is so; false when that takes too long.
+    pub(super) async fn wait_until(&self, condition: impl Fn() -> bool) -> bool {
         let begun = clock::now();
         while !condition() {
             if begun.elapsed() > PATIENCE {

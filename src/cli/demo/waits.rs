@@ -21,10 +21,6 @@ impl Waits {
         self.longest = self.longest.max(wait);
     }
 
-    pub(super) fn longest(&self) -> Duration {
-        self.longest
-    }
-
     /// One line for each bucket between the first and the last that hold anything.
     pub(super) fn draw(&self, out: &mut dyn Write) -> io::Result<()> {
         let most = self.counts.iter().copied().max().unwrap_or(0);
