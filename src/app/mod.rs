@@ -183,7 +183,12 @@ impl App {
         );
         self.serving
             .spawn(until(notified(&self.stop_serving), changes));
-        let upkeep = journal::keep(self.monitor.clone(), Arc::clone(&self.telemetry), upstreams);
+        let upkeep = journal::keep(
+            self.monitor.clone(),
+            Arc::clone(&self.telemetry),
+            upstreams,
+            Arc::clone(&self.proxy),
+        );
         self.serving
             .spawn(until(notified(&self.stop_serving), upkeep));
     }
