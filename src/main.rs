@@ -30,7 +30,7 @@ fn main() -> ExitCode {
 fn act(cli: &Cli, environment: &Environment, out: &mut io::Stdout) -> io::Result<Outcome> {
     match &cli.verb {
         Verb::Run(args) => runtime()?.block_on(cli::run::run(args, environment, out)),
-        Verb::Demo(_) => Ok(Outcome::Usage),
+        Verb::Demo(args) => runtime()?.block_on(cli::demo::demo(args, out)),
         Verb::Check(args) => cli::check::check(args, environment, out),
         Verb::SetupSql(args) => cli::setup_sql::setup_sql(args, out),
         Verb::Healthcheck(args) => {

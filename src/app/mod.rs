@@ -305,8 +305,7 @@ fn pools(config: &Config, telemetry: &Arc<Telemetry>) -> Pools {
         .iter()
         .map(|host| host.address.clone())
         .collect();
-    let observer = Arc::new(watch::Waits(Arc::clone(telemetry)));
-    Upstreams::new(addresses, config.upstream.clone(), observer)
+    Upstreams::new(addresses, config.upstream.clone(), Arc::clone(telemetry))
 }
 
 fn verifier_source(config: &Config) -> VerifierSource {

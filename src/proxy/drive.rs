@@ -25,7 +25,7 @@ use crate::clock;
 use crate::cluster::ServerId;
 use crate::net::Stream;
 use crate::policy::{Intent, Route};
-use crate::session::{Condition, Denial, Input, Output, Refusal, ServerSide, Session, World};
+use crate::session::{Condition, Denial, Input, Note, Output, Refusal, ServerSide, Session, World};
 use crate::statement::Catalog;
 use crate::telemetry::{ClientEntry, ClientState};
 use crate::upstream::{self, GetError, Lease, PoolHandle};
@@ -297,7 +297,12 @@ impl Conversation {
             Output::Arm(None) => self.alarm = None,
             Output::Arm(Some(at)) => self.alarm = Some(Box::pin(sleep_until(at.into()))),
             Output::CancelServer => self.cancel_own(),
-            Output::Note(note) => notes::record(&self.proxy, &mut self.card, note),
+            Output::Note(note) => {
+                if let (Note::Routed { .. }, Some(lent)) = (note, &self.server) {
+                    lent.lease.count_query();
+                }
+                notes::record(&self.proxy, &mut self.card, note);
+            }
             Output::Close => self.end = End::Closing,
             Output::Lease(_) => debug_assert!(false, "a lease is asked for where it can wait"),
         }

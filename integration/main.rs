@@ -1,0 +1,36 @@
+//! The router in front of real servers: what only they can tell.
+//!
+//! One cluster is shared by all tests that do it no harm; the others take turns with one of their
+//! own. Without PostgreSQL these fail, with the list of places; `PGHERD_TEST_PG=off` says that this
+//! is wanted.
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::print_stderr,
+    clippy::large_futures,
+    reason = "tests act, and fail by panicking"
+)]
+
+mod support;
+
+/// In one module, so that `./dev test --quick` can leave all of them out by its name.
+#[path = "."]
+mod with_postgres {
+    mod cancel;
+    mod console;
+    mod copy;
+    mod failover;
+    mod freshness;
+    mod hostile;
+    mod login;
+    mod pins;
+    mod prepared;
+    mod protocol;
+    mod reload;
+    mod routing;
+}

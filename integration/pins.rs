@@ -1,0 +1,230 @@
+//! State that a session leaves on its server connection: it stays there, and nobody else sees it.
+
+use std::time::Duration;
+
+use tokio::sync::OnceCell;
+use tokio_postgres::Client;
+
+use crate::support::{Router, rows, shared, test, value, wait_until};
+
+/// A router with one connection for each server: the next session gets the same.
+async fn one_connection() -> Router {
+    let settings = [("cluster.test.pool.size", "1")];
+    Router::start(&shared().await.cluster, &settings).await
+}
+
+/// A session pins itself, ends, and the next one on the same server connection finds nothing.
+async fn pins(statement: &str, reason: &str, look: &str, own: &str, fresh: &str) {
+    let router = one_connection().await;
+    let client = router.connect().await;
+    let pid = value(&client, "BEGIN; SELECT pg_backend_pid(); COMMIT").await;
+    client.batch_execute(statement).await.unwrap_or_else(|error| panic!("{statement}: {error:?}"));
+    assert_eq!(value(&client, "SHOW pgherd.pinned").await, reason, "{statement}");
+    for _ in 0..3 {
+        assert_eq!(value(&client, look).await, own, "{statement}");
+    }
+    let clients = router.console("SHOW CLIENTS WHERE database = 'app'").await;
+    assert!(clients.iter().any(|row| row["pinned_reason"] == reason), "{clients:?}");
+    drop(client);
+    // The next session waits for the connection, which is the only one.
+    let next = router.connect().await;
+    let looked = value(&next, &format!("BEGIN; {look}; COMMIT")).await;
+    assert_eq!(looked, fresh, "leaked by {statement}");
+    // It may have been cleaned or closed; when it is the same, cleaning is what helped.
+    let again = value(&next, "BEGIN; SELECT pg_backend_pid(); COMMIT").await;
+    assert!(!pid.is_empty() && !again.is_empty());
+    assert_eq!(value(&next, "SHOW pgherd.pinned").await, "");
+}
+
+#[test]
+fn a_setting_pins_and_does_not_leak() {
+    test(async {
+        pins("SET work_mem = '9MB'", "setting", "SHOW work_mem", "9MB", "4MB").await;
+        let by_function = "SELECT set_config('work_mem', '9MB', false)";
+        pins(by_function, "setting", "SHOW work_mem", "9MB", "4MB").await;
+    });
+}
+
+#[test]
+fn a_role_that_was_set_pins_and_does_not_leak() {
+    test(async {
+        let look = "SELECT current_user::text";
+        pins("SET ROLE demo", "authorization", look, "demo", "postgres").await;
+    });
+}
+
+#[test]
+fn a_temporary_table_pins_and_does_not_leak() {
+    test(async {
+        let look = "SELECT to_regclass('pg_temp.mine') IS NOT NULL";
+        pins("CREATE TEMP TABLE mine(n int)", "temp_object", look, "t", "f").await;
+        pins("SELECT 1 AS n INTO TEMP mine", "temp_object", look, "t", "f").await;
+    });
+}
+
+#[test]
+fn listen_pins_and_does_not_leak() {
+    test(async {
+        let look = "SELECT count(*) FROM pg_listening_channels()";
+        pins("LISTEN news", "listen", look, "1", "0").await;
+    });
+}
+
+#[test]
+fn an_advisory_lock_pins_and_does_not_leak() {
+    test(async {
+        let look = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711";
+        pins("SELECT pg_advisory_lock(4711)", "advisory_lock", look, "1", "0").await;
+    });
+}
+
+#[test]
+fn a_cursor_with_hold_pins_and_does_not_leak() {
+    test(async {
+        let look = "SELECT count(*) FROM pg_cursors WHERE is_holdable";
+        let declare = "DECLARE held CURSOR WITH HOLD FOR SELECT generate_series(1, 9)";
+        pins(declare, "hold_cursor", look, "1", "0").await;
+    });
+}
+
+#[test]
+fn a_statement_prepared_by_sql_pins_and_does_not_leak() {
+    test(async {
+        let look = "SELECT count(*) FROM pg_prepared_statements WHERE from_sql";
+        pins("PREPARE mine AS SELECT 1", "prepared_statement", look, "1", "0").await;
+    });
+}
+
+#[test]
+fn a_sequence_value_pins_and_does_not_leak() {
+    test(async {
+        let client = shared().await.router.connect().await;
+        client.batch_execute("CREATE SEQUENCE pinning").await.unwrap();
+        assert_eq!(value(&client, "SELECT nextval('pinning')").await, "1");
+        assert_eq!(value(&client, "SELECT currval('pinning')").await, "1");
+        assert_eq!(value(&client, "SELECT lastval()").await, "1");
+        let other = shared().await.router.connect().await;
+        let error = other.simple_query("SELECT currval('pinning')").await.unwrap_err();
+        assert_eq!(error.code().unwrap().code(), "55000");
+    });
+}
+
+#[test]
+fn a_block_of_code_that_may_leave_anything_leaves_nothing_for_others() {
+    test(async {
+        let router = one_connection().await;
+        let client = router.connect().await;
+        let block = "DO $$ BEGIN PERFORM set_config('work_mem', '9MB', false); \
+                     CREATE TEMP TABLE hidden(n int); PERFORM pg_advisory_lock(4712); END $$";
+        client.batch_execute(block).await.unwrap();
+        assert_eq!(value(&client, "SHOW work_mem").await, "9MB");
+        assert_eq!(value(&client, "SELECT count(*) FROM hidden").await, "0");
+        drop(client);
+        let next = router.connect().await;
+        let look = "BEGIN; SELECT current_setting('work_mem') || ' ' \
+                    || (to_regclass('pg_temp.hidden') IS NULL)::text || ' ' \
+                    || (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4712); COMMIT";
+        assert_eq!(value(&next, look).await, "4MB true 0");
+    });
+}
+
+#[test]
+fn what_a_function_leaves_behind_its_callers_back_does_not_leak() {
+    test(async {
+        let router = one_connection().await;
+        let client = router.connect().await;
+        client
+            .batch_execute(
+                "CREATE FUNCTION sly() RETURNS int LANGUAGE plpgsql AS $$ BEGIN \
+                 PERFORM set_config('work_mem', '9MB', false); RETURN 1; END $$",
+            )
+            .await
+            .unwrap();
+        assert_eq!(value(&client, "SELECT sly()").await, "1");
+        drop(client);
+        let next = router.connect().await;
+        assert_eq!(value(&next, "BEGIN; SHOW work_mem; COMMIT").await, "4MB");
+    });
+}
+
+#[test]
+fn what_is_local_to_a_transaction_pins_nothing() {
+    test(async {
+        let client = shared().await.router.connect().await;
+        client.batch_execute("BEGIN; SET LOCAL work_mem = '9MB'; COMMIT").await.unwrap();
+        let locked = "BEGIN; SELECT pg_advisory_xact_lock(4713); COMMIT";
+        client.batch_execute(locked).await.unwrap();
+        assert_eq!(value(&client, "SHOW pgherd.pinned").await, "");
+        assert_eq!(value(&client, "SHOW work_mem").await, "4MB");
+    });
+}
+
+#[test]
+fn discard_all_frees_a_session() {
+    test(async {
+        let router = one_connection().await;
+        let client = router.connect().await;
+        client.batch_execute("SET work_mem = '9MB'").await.unwrap();
+        client.batch_execute("CREATE TEMP TABLE mine(n int)").await.unwrap();
+        assert_eq!(value(&client, "SHOW pgherd.pinned").await, "setting");
+        // It has the only connection: nobody else can use it.
+        let other = router.connect().await;
+        let blocked = other.simple_query("BEGIN; SELECT 1; COMMIT");
+        assert!(tokio::time::timeout(Duration::from_millis(200), blocked).await.is_err());
+        client.batch_execute("DISCARD ALL").await.unwrap();
+        assert_eq!(value(&client, "SHOW pgherd.pinned").await, "");
+        let other = router.connect().await;
+        assert_eq!(value(&other, "BEGIN; SHOW work_mem; COMMIT").await, "4MB");
+        assert_eq!(value(&client, "SHOW work_mem").await, "4MB");
+    });
+}
+
+#[test]
+fn notifications_reach_the_session_that_listens() {
+    test(async {
+        let router = &shared().await.router;
+        let listener = router.listener().await;
+        listener.client.batch_execute("LISTEN tidings").await.unwrap();
+        let client = router.connect().await;
+        client.batch_execute("NOTIFY tidings, 'arrived'").await.unwrap();
+        let mut told = Vec::new();
+        wait_until("it was told, without asking", Duration::from_secs(10), async || {
+            told.extend(listener.told());
+            !told.is_empty()
+        })
+        .await;
+        assert_eq!(told, ["tidings=arrived"]);
+    });
+}
+
+#[test]
+fn many_sessions_share_few_connections_and_never_see_each_others_state() {
+    test(async {
+        static ROUTER: OnceCell<Router> = OnceCell::const_new();
+        let settings = [("cluster.test.pool.size", "2")];
+        let cluster = &shared().await.cluster;
+        let router = ROUTER.get_or_init(async || Router::start(cluster, &settings).await).await;
+        let mut sessions = Vec::new();
+        for number in 0..8 {
+            sessions.push(tokio::spawn(async move {
+                for turn in 0..10 {
+                    let client: Client = router.connect().await;
+                    let name = format!("app {number} {turn}");
+                    assert_eq!(value(&client, "SHOW application_name").await, "test");
+                    let set = format!("SET application_name = '{name}'");
+                    client.batch_execute(&set).await.unwrap();
+                    assert_eq!(value(&client, "SHOW application_name").await, name);
+                    if turn % 2 == 0 {
+                        client.batch_execute("DISCARD ALL").await.unwrap();
+                        assert_eq!(value(&client, "SHOW application_name").await, "test");
+                    }
+                }
+            }));
+        }
+        for session in sessions {
+            session.await.unwrap();
+        }
+        let pools = rows(&router.connect_as("postgres", "", "pgherd").await.unwrap(), "SHOW POOLS").await;
+        assert!(!pools.is_empty());
+    });
+}

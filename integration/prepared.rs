@@ -1,0 +1,316 @@
+//! Prepared statements of the protocol, over many server connections.
+
+use pgherd::wire::frontend::{self, NO_TYPES, What};
+use tokio_postgres::SimpleQueryMessage;
+
+use crate::support::{Raw, Router, fields, rows, shared, tags, test, value};
+
+/// Bind and Execute of a statement with one text parameter, without a Sync.
+fn run(out: &mut bytes::BytesMut, name: &[u8], argument: &[u8]) {
+    let length = u32::try_from(argument.len()).unwrap().to_be_bytes();
+    let mut rest = vec![0, 0, 0, 1];
+    rest.extend_from_slice(&length);
+    rest.extend_from_slice(argument);
+    rest.extend_from_slice(&[0, 0]);
+    frontend::bind_for(out, name, b"", &rest);
+    frontend::execute(out, b"", 0);
+}
+
+/// Executes a prepared statement and gives the first column of its first row.
+async fn executed(raw: &mut Raw, name: &[u8], argument: &[u8]) -> String {
+    raw.send(|out| {
+        run(out, name, argument);
+        frontend::sync(out);
+    })
+    .await;
+    let answer = raw.until_ready().await;
+    assert_eq!(tags(&answer), "2DCZ", "{answer:?}");
+    answer[1].columns()[0].clone()
+}
+
+async fn prepared(raw: &mut Raw, name: &[u8], text: &str) {
+    raw.send(|out| {
+        frontend::parse(out, name, text.as_bytes(), NO_TYPES);
+        frontend::sync(out);
+    })
+    .await;
+    assert_eq!(tags(&raw.until_ready().await), "1Z");
+}
+
+/// Where the last statement of this session ran.
+async fn node(raw: &mut Raw) -> String {
+    raw.query("SHOW pgherd.node").await[1].columns()[0].clone()
+}
+
+#[test]
+fn parsed_once_it_executes_on_replicas_and_on_the_primary_in_turn() {
+    test(async {
+        let mut raw = shared().await.router.raw().await;
+        prepared(&mut raw, b"s", "SELECT $1 || ' ' || current_setting('cluster_name')").await;
+        let mut seen = std::collections::BTreeSet::new();
+        for turn in 0..60 {
+            let argument = format!("turn {turn}");
+            let on_primary = turn % 3 == 0;
+            if on_primary {
+                raw.query("BEGIN").await;
+            }
+            let answer = executed(&mut raw, b"s", argument.as_bytes()).await;
+            let (text, server) = answer.rsplit_once(' ').unwrap();
+            assert_eq!(text, argument);
+            assert_eq!(node(&mut raw).await, server);
+            assert_eq!(server == "node1", on_primary, "turn {turn} ran on {server}");
+            seen.insert(server.to_owned());
+            if on_primary {
+                raw.query("COMMIT").await;
+            }
+        }
+        assert!(seen.len() >= 2 && seen.contains("node1"), "{seen:?}");
+    });
+}
+
+#[test]
+fn a_driver_prepares_describes_executes_and_closes() {
+    test(async {
+        let client = shared().await.router.connect().await;
+        client.batch_execute("CREATE TABLE driven(n int, t text)").await.unwrap();
+        let insert = client.prepare("INSERT INTO driven VALUES ($1, $2)").await.unwrap();
+        assert_eq!(insert.params().len(), 2);
+        for number in 0..20_i32 {
+            let text = number.to_string();
+            assert_eq!(client.execute(&insert, &[&number, &text]).await.unwrap(), 1);
+        }
+        let select = client.prepare("SELECT n, t FROM driven WHERE n >= $1 ORDER BY n").await.unwrap();
+        assert_eq!(select.columns().len(), 2);
+        for from in 0..20_i32 {
+            let found = client.query(&select, &[&from]).await.unwrap();
+            assert_eq!(i32::try_from(found.len()).unwrap(), 20 - from);
+        }
+        drop(select);
+        assert_eq!(client.query("SELECT count(*) FROM driven", &[]).await.unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn describe_of_a_statement_tells_its_parameters_and_columns() {
+    test(async {
+        let mut raw = shared().await.router.raw().await;
+        prepared(&mut raw, b"d", "SELECT $1::int8 AS number, 'x' AS letter").await;
+        raw.send(|out| {
+            frontend::describe(out, What::Statement, b"d");
+            frontend::sync(out);
+        })
+        .await;
+        let answer = raw.until_ready().await;
+        assert_eq!(tags(&answer), "tTZ");
+        assert_eq!(answer[0].body, [0, 1, 0, 0, 0, 20]);
+        assert!(answer[1].body.windows(7).any(|part| part == b"number\0"));
+        raw.send(|out| {
+            frontend::describe(out, What::Statement, b"unknown");
+            frontend::sync(out);
+        })
+        .await;
+        assert_eq!(fields(&raw.until_ready().await)[&'C'], "26000");
+    });
+}
+
+#[test]
+fn a_closed_statement_is_gone_and_its_name_is_free() {
+    test(async {
+        let mut raw = shared().await.router.raw().await;
+        prepared(&mut raw, b"c", "SELECT 'one' || $1").await;
+        assert_eq!(executed(&mut raw, b"c", b"!").await, "one!");
+        raw.send(|out| {
+            frontend::close(out, What::Statement, b"c");
+            frontend::close(out, What::Statement, b"never was");
+            frontend::sync(out);
+        })
+        .await;
+        assert_eq!(tags(&raw.until_ready().await), "33Z");
+        raw.send(|out| {
+            run(out, b"c", b"!");
+            frontend::sync(out);
+        })
+        .await;
+        assert_eq!(fields(&raw.until_ready().await)[&'C'], "26000");
+        prepared(&mut raw, b"c", "SELECT 'two' || $1").await;
+        assert_eq!(executed(&mut raw, b"c", b"!").await, "two!");
+    });
+}
+
+#[test]
+fn the_unnamed_statement_lives_from_one_unit_to_the_next() {
+    test(async {
+        let mut raw = shared().await.router.raw().await;
+        for turn in 0..5 {
+            let text = format!("SELECT 'turn {turn} ' || $1");
+            prepared(&mut raw, b"", &text).await;
+            for argument in ["a", "b"] {
+                let expected = format!("turn {turn} {argument}");
+                assert_eq!(executed(&mut raw, b"", argument.as_bytes()).await, expected);
+            }
+        }
+        // A simple query destroys it, as in PostgreSQL.
+        raw.query("SELECT 1").await;
+        raw.send(|out| {
+            run(out, b"", b"x");
+            frontend::sync(out);
+        })
+        .await;
+        assert_eq!(fields(&raw.until_ready().await)[&'C'], "26000");
+    });
+}
+
+#[test]
+fn a_name_that_is_taken_is_refused() {
+    test(async {
+        let mut raw = shared().await.router.raw().await;
+        prepared(&mut raw, b"twice", "SELECT 'first' || $1").await;
+        raw.send(|out| {
+            frontend::parse(out, b"twice", b"SELECT 'second' || $1", NO_TYPES);
+            frontend::sync(out);
+        })
+        .await;
+        assert_eq!(fields(&raw.until_ready().await)[&'C'], "42P05");
+        assert_eq!(executed(&mut raw, b"twice", b"").await, "first");
+    });
+}
+
+#[test]
+fn a_parse_that_fails_leaves_nothing() {
+    test(async {
+        let mut raw = shared().await.router.raw().await;
+        raw.send(|out| {
+            frontend::parse(out, b"bad", b"SELECT * FROM no_such_table WHERE x = $1", NO_TYPES);
+            frontend::sync(out);
+        })
+        .await;
+        assert_eq!(fields(&raw.until_ready().await)[&'C'], "42P01");
+        raw.send(|out| {
+            run(out, b"bad", b"x");
+            frontend::sync(out);
+        })
+        .await;
+        assert_eq!(fields(&raw.until_ready().await)[&'C'], "26000");
+        prepared(&mut raw, b"bad", "SELECT 'good ' || $1").await;
+        assert_eq!(executed(&mut raw, b"bad", b"now").await, "good now");
+    });
+}
+
+#[test]
+fn deallocate_all_and_discard_all_empty_the_names() {
+    test(async {
+        for text in ["DEALLOCATE ALL", "DISCARD ALL"] {
+            let mut raw = shared().await.router.raw().await;
+            prepared(&mut raw, b"gone", "SELECT 'x' || $1").await;
+            executed(&mut raw, b"gone", b"").await;
+            assert_eq!(tags(&raw.query(text).await), "CZ");
+            raw.send(|out| {
+                run(out, b"gone", b"x");
+                frontend::sync(out);
+            })
+            .await;
+            assert_eq!(fields(&raw.until_ready().await)[&'C'], "26000", "{text}");
+            prepared(&mut raw, b"gone", "SELECT 'back' || $1").await;
+            assert_eq!(executed(&mut raw, b"gone", b"").await, "back", "{text}");
+        }
+    });
+}
+
+#[test]
+fn deallocate_of_one_name_frees_it() {
+    test(async {
+        let mut raw = shared().await.router.raw().await;
+        prepared(&mut raw, b"one", "SELECT 'x' || $1").await;
+        assert_eq!(tags(&raw.query("DEALLOCATE one").await), "CZ");
+        prepared(&mut raw, b"one", "SELECT 'y' || $1").await;
+        assert_eq!(executed(&mut raw, b"one", b"").await, "y");
+    });
+}
+
+#[test]
+fn the_least_used_statements_are_really_closed_on_the_server() {
+    test(async {
+        let lab = shared().await;
+        let settings = [
+            ("cluster.test.pool.size", "1"),
+            ("cluster.test.pool.prepared_statements", "5"),
+            ("cluster.test.route.reads", "primary_only"),
+        ];
+        let router = Router::start(&lab.cluster, &settings).await;
+        let mut raw = router.raw().await;
+        for number in 0..40 {
+            let name = format!("s{number}");
+            prepared(&mut raw, name.as_bytes(), &format!("SELECT '{number}' || $1")).await;
+            assert_eq!(executed(&mut raw, name.as_bytes(), b"").await, number.to_string());
+        }
+        let answer = raw.query("SELECT count(*) FROM pg_prepared_statements").await;
+        let count: u32 = answer[1].columns()[0].parse().unwrap();
+        assert!((1..=5).contains(&count), "{count} on the server");
+        // The first was closed long ago, and the client need not know.
+        assert_eq!(executed(&mut raw, b"s0", b"").await, "0");
+    });
+}
+
+#[test]
+fn sessions_share_a_connection_and_not_their_names() {
+    test(async {
+        let lab = shared().await;
+        let settings = [("cluster.test.pool.size", "1")];
+        let router = Router::start(&lab.cluster, &settings).await;
+        let (mut one, mut two) = (router.raw().await, router.raw().await);
+        prepared(&mut one, b"same", "SELECT 'one' || $1").await;
+        prepared(&mut two, b"same", "SELECT 'two' || $1").await;
+        for _ in 0..10 {
+            assert_eq!(executed(&mut one, b"same", b"").await, "one");
+            assert_eq!(executed(&mut two, b"same", b"").await, "two");
+        }
+    });
+}
+
+#[test]
+fn a_statement_whose_result_changed_is_prepared_again() {
+    test(async {
+        let lab = shared().await;
+        let mut raw = lab.router.raw().await;
+        let client = lab.router.connect().await;
+        client.batch_execute("CREATE TABLE changing(a text)").await.unwrap();
+        client.batch_execute("INSERT INTO changing VALUES ('a')").await.unwrap();
+        raw.query("SELECT 1").await;
+        for node in [1, 2] {
+            lab.cluster.wait_until_replayed(node, 0).await.unwrap();
+        }
+        prepared(&mut raw, b"star", "SELECT * FROM changing WHERE a <> $1").await;
+        assert_eq!(executed(&mut raw, b"star", b"").await, "a");
+        client.batch_execute("ALTER TABLE changing ADD b text").await.unwrap();
+        for node in [1, 2] {
+            lab.cluster.wait_until_replayed(node, 0).await.unwrap();
+        }
+        raw.send(|out| {
+            run(out, b"star", b"");
+            frontend::sync(out);
+        })
+        .await;
+        let answer = raw.until_ready().await;
+        // PostgreSQL itself says 0A000 here; the router may repair it, and must not do worse.
+        match tags(&answer).as_str() {
+            "2DCZ" => assert_eq!(answer[1].columns().len(), 2),
+            _ => assert_eq!(fields(&answer)[&'C'], "0A000"),
+        }
+        assert_eq!(tags(&raw.query("SELECT 1").await), "TDCZ");
+    });
+}
+
+#[test]
+fn statements_of_sql_and_of_the_protocol_work_side_by_side() {
+    test(async {
+        let client = shared().await.router.connect().await;
+        client.batch_execute("PREPARE by_sql AS SELECT 1").await.unwrap();
+        let found = client.simple_query("EXECUTE by_sql").await.unwrap();
+        assert!(found.iter().any(|it| matches!(it, SimpleQueryMessage::Row(_))));
+        let by_protocol = client.prepare("SELECT 2").await.unwrap();
+        let row = client.query_one(&by_protocol, &[]).await.unwrap();
+        assert_eq!(row.get::<_, i32>(0), 2);
+        assert_eq!(value(&client, "SHOW pgherd.pinned").await, "prepared_statement");
+        assert_eq!(rows(&client, "EXECUTE by_sql").await.len(), 1);
+    });
+}

@@ -1,0 +1,11 @@
+//! What the tests stand on: servers, a router in front of them, a client that chooses its bytes.
+
+mod cluster;
+mod link;
+mod router;
+mod wait;
+
+pub(crate) use cluster::{shared, start, test, test_alone};
+pub(crate) use link::{Message, Raw, fields, tags};
+pub(crate) use router::{Router, config_text, memory_kb, rows, value};
+pub(crate) use wait::{eventually, wait_until};
