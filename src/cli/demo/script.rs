@@ -14,6 +14,7 @@ use crate::cli::Outcome;
 use crate::clock;
 use crate::cluster::ServerState;
 use crate::local::LocalError;
+use crate::policy::RecordResult;
 
 /// The story so far.
 struct Story<'a> {
@@ -216,10 +217,21 @@ impl Story<'_> {
         }))
     }
 
+    /// One story, and a promotion: a primary that was doubted again would be another one.
     fn tell_record(&mut self) -> Result<(), DemoError> {
-        for recorded in self.stage.app.monitor.records() {
+        let records = self.stage.app.monitor.records();
+        let promoted = match records.as_slice() {
+            [only] => only.record.result == RecordResult::Promoted,
+            _ => false,
+        };
+        self.step(
+            "record",
+            promoted,
+            &format!("{} in SHOW FAILOVERS", records.len()),
+        )?;
+        for recorded in records {
             let record = recorded.record;
-            writeln!(self.out, "      {}", record.sentence)?;
+            writeln!(self.out, "                 {}", record.sentence)?;
             for (phase, at) in record.phases {
                 writeln!(
                     self.out,
@@ -257,7 +269,7 @@ impl Story<'_> {
                 "follow",
                 took.is_some() && streams,
                 &format!(
-                    "{name} streams from {} and serves reads, seen {} the kill",
+                    "{name} streams from {} and serves reads, {} from the kill on",
                     crash.new,
                     after(took)
                 ),
