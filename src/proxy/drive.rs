@@ -24,9 +24,10 @@ use super::{Proxy, notes};
 use crate::clock;
 use crate::cluster::ServerId;
 use crate::net::Stream;
-use crate::policy::{Intent, Route};
-use crate::session::{Condition, Denial, Input, Note, Output, Refusal, ServerSide, Session, World};
-use crate::statement::Catalog;
+use crate::session::{
+    Catalog, Condition, Denial, Input, Intent, Note, Output, Refusal, Route, ServerSide, Session,
+    World,
+};
 use crate::telemetry::{ClientEntry, ClientState};
 use crate::upstream::{self, GetError, Lease, PoolHandle};
 use crate::wire::{ErrorFields, FrameError, Limits, Severity, Splitter, backend};
@@ -276,8 +277,7 @@ impl Conversation {
             snapshot: &snapshot,
             rules: &settings.session,
             route: &settings.route,
-            facts: &self.proxy.facts,
-            interner: &self.proxy.interner,
+            texts: &self.proxy.texts,
             catalog: catalog.as_deref(),
             load: &|server| self.proxy.load(server),
             server_statements_max: settings.server_statements_max,

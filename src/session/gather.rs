@@ -71,7 +71,7 @@ impl Session {
         let Ok(query) = Query::parse(frame.body()) else {
             return self.refuse_and_close(&malformed("Query"), held, out);
         };
-        let facts = world.facts.facts(query.text, self.reading);
+        let facts = world.texts.facts.facts(query.text, self.reading);
         if let Some(answer) = self.answer_here(world, query.text, &facts) {
             local::note(out);
             out.push(Output::ToClient(local::simple_reply(&answer)));
@@ -129,7 +129,7 @@ impl Session {
     fn take_whole(&mut self, world: &World<'_>, unit: &mut Unit, frame: &Frame) {
         match Query::parse(frame.body()) {
             Ok(query) if frame.tag == b'Q' => {
-                let facts = world.facts.facts(query.text, self.reading);
+                let facts = world.texts.facts.facts(query.text, self.reading);
                 self.fold(world, unit, &facts);
             }
             _ => {
@@ -157,7 +157,7 @@ impl Session {
         let Ok(parse) = Parse::parse(frame.body()) else {
             return Err(malformed("Parse"));
         };
-        let facts = world.facts.facts(parse.text, self.reading);
+        let facts = world.texts.facts.facts(parse.text, self.reading);
         let is_ours = self.is_ours(world, &facts);
         if !is_ours && let Some(refusal) = self.refusal_in_lost_transaction() {
             unit.push(Step::Fail(refusal));
@@ -177,7 +177,7 @@ impl Session {
         }
         let text = frame.bytes.slice_ref(parse.text);
         let types = frame.bytes.slice_ref(parse.parameter_types);
-        let statement = world.interner.intern(&text, &types, &facts);
+        let statement = world.texts.interner.intern(&text, &types, &facts);
         if let Err(refusal) = self.names.insert(&name, &statement, world.rules) {
             unit.push(Step::Fail(refusal));
             return Ok(());
@@ -346,7 +346,11 @@ impl Session {
         let bytes = head.bytes.clone();
         let expect = match head.tag {
             b'Q' => {
-                self.fold(world, unit, &world.facts.facts(head.prefix(), self.reading));
+                self.fold(
+                    world,
+                    unit,
+                    &world.texts.facts.facts(head.prefix(), self.reading),
+                );
                 unit.traits.set(Traits::COMPLETE);
                 Expected::Ready
             }

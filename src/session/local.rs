@@ -170,7 +170,7 @@ impl Session {
 
     /// Where a statement would go now, and why.
     fn explain_route(&mut self, world: &World<'_>, inner: &[u8]) -> Answer {
-        let facts = world.facts.facts(inner, self.reading);
+        let facts = world.texts.facts.facts(inner, self.reading);
         let decision = match self.why_bound() {
             Some(why) => Decision {
                 intent: Intent::Write,

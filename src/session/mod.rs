@@ -18,6 +18,7 @@ mod refusal;
 mod reply;
 mod rules;
 mod running;
+mod texts;
 mod transaction;
 mod unit;
 mod waiting;
@@ -30,4 +31,9 @@ pub use pins::{Pin, Pins};
 pub use prepared::{Interner, Prepared, ServerSide, StatementId};
 pub use refusal::Refusal;
 pub use rules::{PoolMode, Rules};
+pub use texts::Texts;
 pub use transaction::Transaction;
+
+// What a driver has to name to give a session its world and to do what it wants.
+pub use crate::policy::{Intent, Route, RouteRules, Why};
+pub use crate::statement::Catalog;

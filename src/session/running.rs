@@ -380,10 +380,10 @@ impl Session {
                 server: held.server,
             }));
             if let Some(text) = &unit.text {
-                world.facts.learn_write(text, self.reading);
+                world.texts.facts.learn_write(text, self.reading);
             }
             if let Some(statement) = &unit.statement {
-                world.facts.learn_write(&statement.text, self.reading);
+                world.texts.facts.learn_write(&statement.text, self.reading);
             }
             unit.traits.set(Traits::MAY_WRITE);
             unit.demand_primary(Why::RefusedByReplica);
