@@ -10,7 +10,7 @@ use super::prepared::Prepared;
 use super::{ConsoleReply, Output, Refusal, Session, World, reply};
 use crate::cluster::Snapshot;
 use crate::policy::{self, Balance, Choice, Considered, Decision, Intent, Need, Refused, Standing};
-use crate::statement::{Explain, Facts, Kind, SetValue, Verb};
+use crate::statement::{Chain, Explain, Facts, Kind, SetValue, Verb};
 use crate::wire::SqlState;
 use crate::wire::backend::{self, Column, Table};
 
@@ -69,7 +69,8 @@ impl Session {
             Kind::Set { name, value, .. } if name.starts_with(OWN_PREFIX) => {
                 Some(Own::Set { name, value })
             }
-            Kind::Transaction(Verb::Commit(_) | Verb::Rollback(_))
+            // A chained one would have to begin another transaction; it is refused like the rest.
+            Kind::Transaction(Verb::Commit(Chain::NoChain) | Verb::Rollback(Chain::NoChain))
                 if self.transaction.is_lost() =>
             {
                 Some(Own::EndOfLostTransaction)

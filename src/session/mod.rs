@@ -23,6 +23,9 @@ mod transaction;
 mod unit;
 mod waiting;
 
+#[cfg(test)]
+mod tests;
+
 pub use input::{ConsoleReply, Denial, Input, World};
 pub use login::{Credential, Identity, Login, LoginInput, LoginMethod, LoginOutput, LoginSettings};
 pub use machine::{Session, TextSettings};
