@@ -448,7 +448,7 @@ impl Session {
             ..Standing::FRESH
         };
         let decision = policy::classify(facts, &standing, world.catalog, world.route);
-        if decision.intent == Intent::Write {
+        if decision.intent == Intent::Write && !only_shapes_transactions(facts) {
             unit.traits.set(Traits::MAY_WRITE);
         }
         for statement in &facts.statements {
@@ -610,6 +610,18 @@ const fn traits_of(kind: &Kind) -> u8 {
         Kind::Ddl => Traits::CHANGES_SCHEMA,
         _ => 0,
     }
+}
+
+/// Whether a text does nothing but begin, end and mark transactions.
+fn only_shapes_transactions(facts: &Facts) -> bool {
+    facts
+        .statements
+        .iter()
+        .all(|statement| match &statement.kind {
+            Kind::Transaction(Verb::PrepareTransaction | Verb::FinishPrepared) => false,
+            Kind::Transaction(_) => true,
+            _ => false,
+        })
 }
 
 fn too_large(unit: &Unit, world: &World<'_>) -> bool {
