@@ -21,6 +21,7 @@ pub(crate) struct Checks {
     chosen: BTreeMap<Timeline, ServerId>,
     /// The last flushed position that each timeline's primary told.
     known: BTreeMap<Timeline, Lsn>,
+    known_when_decided: BTreeMap<Timeline, Lsn>,
     moves: BTreeSet<(Stage, Stage)>,
 }
 
@@ -29,8 +30,16 @@ impl Checks {
         self.reigns.len().saturating_sub(1) as u64
     }
 
+    pub(crate) fn moves(&self) -> &BTreeSet<(Stage, Stage)> {
+        &self.moves
+    }
+
     pub(crate) fn moved(&mut self, from: Stage, to: Stage) {
         self.moves.insert((from, to));
+        // A primary that comes back after the decision may tell more; that is too late.
+        if (from, to) == (Stage::Collecting, Stage::Promoting) {
+            self.known_when_decided = self.known.clone();
+        }
     }
 
     pub(crate) fn sample(&mut self, observation: &Observation, snapshot: &Snapshot) {
@@ -43,8 +52,10 @@ impl Checks {
         }
     }
 
-    /// What a new router does not know it cannot keep.
-    pub(crate) fn router_restarted(&mut self) {
+    /// What a new router does not know it cannot keep: positions, and an epoch that began within
+    /// the last write of the state file. Its sessions are gone, so nobody sees that epoch twice.
+    pub(crate) fn router_restarted(&mut self, remembered: Epoch) {
+        self.newest = remembered;
         self.known.clear();
     }
 }
@@ -128,10 +139,11 @@ impl World {
         server: ServerId,
         proof: &Fenced,
     ) -> Result<(), String> {
-        self.tell(format!("promote {server}, cut off {:?}", proof.servers()));
+        self.tell(&format!("promote {server}, cut off {:?}", proof.servers()));
         let Some(lineage) = self.snapshot.lineage else {
             return Err("a promotion without a history".into());
         };
+        let is_first = !self.checks.chosen.contains_key(&lineage.timeline);
         let first = *self.checks.chosen.entry(lineage.timeline).or_insert(server);
         if first != server {
             return Err(format!(
@@ -153,10 +165,10 @@ impl World {
             }
         }
         let limit = self.rules.failover.max_lost;
-        let known = self.checks.known.get(&lineage.timeline);
+        let known = self.checks.known_when_decided.get(&lineage.timeline);
         if let (LostBytes::AtMost(limit), Some(known)) = (limit, known) {
             let has = Lsn::from_bytes(candidate.wal);
-            if has.behind(*known) > limit && candidate.in_recovery {
+            if has.behind(*known) > limit && is_first {
                 return Err(format!(
                     "{server} has {has}, and {known} was known to be flushed"
                 ));

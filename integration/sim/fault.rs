@@ -25,6 +25,10 @@ pub(crate) enum Fault {
     },
     /// The router dies and comes back with its file.
     RestartRouter,
+    /// Somebody promotes a replica beside us.
+    PromotedByOther { node: usize },
+    /// Somebody promotes two at once, and the router dies.
+    PromotedTwice,
     /// A replica replays slowly.
     SlowReplay { node: usize },
 }
@@ -37,7 +41,7 @@ pub(crate) fn plan(random: &mut Random, nodes: usize, until: u64) -> Vec<(u64, F
         let at = random.between(1500, until);
         let takes = random.between(50, 9000);
         let node = if random.one_in(2) { 0 } else { any(random) };
-        let fault = match random.between(0, 12) {
+        let fault = match random.between(0, 14) {
             0..4 => {
                 let back_after = (!random.one_in(3)).then_some(takes + 1000);
                 Fault::Kill { node, back_after }
@@ -54,19 +58,22 @@ pub(crate) fn plan(random: &mut Random, nodes: usize, until: u64) -> Vec<(u64, F
                 takes,
             },
             8 => Fault::SlowReplay { node: any(random) },
-            9 => {
-                // A kill, and the router dies while it deals with it.
+            9 | 10 => {
                 plan.push((
                     at,
                     Fault::Kill {
-                        node,
+                        node: 0,
                         back_after: None,
                     },
                 ));
-                let later = at + random.between(300, 1500);
-                plan.push((later, Fault::RestartRouter));
+                plan.extend(worsen(random, nodes, at));
                 continue;
             }
+            11 if random.one_in(3) => {
+                plan.push((at + 500, Fault::RestartRouter));
+                Fault::PromotedTwice
+            }
+            12 if random.one_in(2) => Fault::PromotedByOther { node },
             _ => Fault::RestartRouter,
         };
         plan.push((at, fault));
@@ -75,10 +82,37 @@ pub(crate) fn plan(random: &mut Random, nodes: usize, until: u64) -> Vec<(u64, F
     plan
 }
 
+/// What may happen on top of it while the router deals with a kill at `at`.
+fn worsen(random: &mut Random, nodes: usize, at: u64) -> Vec<(u64, Fault)> {
+    let later = at + random.between(300, 1200);
+    let kill = |node, back_after| Fault::Kill { node, back_after };
+    match random.between(0, 6) {
+        0 => vec![(later, Fault::RestartRouter)],
+        // The router, and then the server that it may have chosen.
+        1 => {
+            let then = later + random.between(0, 400);
+            vec![(later, Fault::RestartRouter), (then, kill(1, None))]
+        }
+        // The chosen server itself.
+        2 => vec![(at + random.between(450, 900), kill(1, None))],
+        // Everybody.
+        3 => {
+            let then = at + random.between(400, 620);
+            (1..nodes)
+                .map(|node| (then, kill(node, Some(6000))))
+                .collect()
+        }
+        _ => vec![(
+            at + random.between(50, 700),
+            Fault::PromotedByOther { node: 1 },
+        )],
+    }
+}
+
 impl World {
     pub(crate) fn strike(&mut self, fault: Fault) {
         let now = self.now;
-        self.tell(format!("fault {fault:?}"));
+        self.tell(&format!("fault {fault:?}"));
         match fault {
             Fault::Kill { node, back_after } => {
                 self.nodes[node].kill();
@@ -107,8 +141,21 @@ impl World {
                 self.repairs
                     .push((now + takes, Repair::JoinPeers(one, other)));
             }
+            Fault::PromotedByOther { node } => self.promote_by_other(node),
+            Fault::PromotedTwice => {
+                self.promote_by_other(1);
+                self.promote_by_other(2);
+            }
             Fault::RestartRouter => self.restart_router(),
             Fault::SlowReplay { node } => self.nodes[node].replay_rate = 20,
+        }
+    }
+
+    fn promote_by_other(&mut self, node: usize) {
+        let at = self.now + 30;
+        let node = &mut self.nodes[node];
+        if node.is_up() && node.in_recovery {
+            node.promoted_at = node.promoted_at.or(Some(at));
         }
     }
 
@@ -131,7 +178,7 @@ impl World {
 
     /// Everything works again, but for what only a person can repair.
     pub(crate) fn heal(&mut self) {
-        self.tell("healed".into());
+        self.tell("healed");
         self.repairs.clear();
         self.cut_peers.clear();
         for node in 0..self.nodes.len() {

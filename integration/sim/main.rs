@@ -24,8 +24,13 @@ mod router;
 mod sessions;
 mod world;
 
+use std::collections::BTreeSet;
+
+use pgherd::policy::transitions::MOVES;
 use world::{Sabotage, World};
 
+/// How many seeds a rare thing gets to happen in.
+const CONTROL_SEEDS: u64 = 2000;
 /// How many seeds a plain run plays.
 const SEEDS: u64 = 300;
 
@@ -68,9 +73,26 @@ fn every_seed_keeps_the_promises() {
     }
 }
 
+/// That it makes no move that is not in the table is checked with every step.
+#[test]
+fn every_move_of_the_table_is_made() {
+    let mut missed: BTreeSet<_> = MOVES.iter().map(|(from, to, _)| (*from, *to)).collect();
+    missed.retain(|(from, to)| from != to);
+    for seed in 0..CONTROL_SEEDS {
+        if let Ok(ending) = play(seed, Sabotage::None) {
+            missed.retain(|made| !ending.moves.contains(made));
+        }
+        if missed.is_empty() {
+            eprintln!("{seed} seeds made every move");
+            return;
+        }
+    }
+    panic!("moves that no seed made: {missed:?}");
+}
+
 /// A checker that cannot fail proves nothing.
 fn assert_noticed(sabotage: Sabotage, promise: &str) {
-    let noticed = (0..200).find_map(|seed| play(seed, sabotage).err());
+    let noticed = (0..CONTROL_SEEDS).find_map(|seed| play(seed, sabotage).err());
     let noticed = noticed.unwrap_or_else(|| panic!("{sabotage:?} was not noticed"));
     assert!(
         noticed.contains(promise),

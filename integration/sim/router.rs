@@ -68,6 +68,11 @@ impl World {
                 Letter::Answer(event) => self.step(*event)?,
                 Letter::Written(memory) => {
                     let is_decision = memory.decision.is_some();
+                    if is_decision && self.random.one_in(40) {
+                        self.tell("the disk is full");
+                        self.step(Event::Done(Outcome::NotRecorded))?;
+                        continue;
+                    }
                     if !(is_decision && self.sabotage == Sabotage::DecisionForgotten) {
                         self.disk = Some(*memory);
                     }
@@ -124,7 +129,7 @@ impl World {
         let receiver = node.receives_from.map(|from| Receiver {
             status: ReceiverStatus::Streaming,
             timeline: Some(Timeline(node.timeline())),
-            sender: Some(self.address(from)),
+            sender: Some(address_of(from)),
             latest_end: Some(Lsn::from_bytes(node.latest_end)),
             last_message_age: Some(Duration::from_millis(self.now - node.last_message)),
         });
@@ -146,13 +151,6 @@ impl World {
             replay_paused: false,
             version_num: 150_018,
             streaming_standbys: 0,
-        }
-    }
-
-    pub(crate) fn address(&self, index: usize) -> Address {
-        Address {
-            host: format!("n{index}"),
-            port: 5432,
         }
     }
 
@@ -187,20 +185,20 @@ impl World {
                 self.written_at = due + 1;
                 self.letters.push((due, Letter::Written(Box::new(memory))));
             }
-            Action::HoldWrites(_) => self.tell("writes are held".into()),
+            Action::HoldWrites(_) => self.tell("writes are held"),
             Action::ResumeWrites { server, epoch } => {
-                self.tell(format!("writes go to {server} in epoch {epoch}"));
+                self.tell(&format!("writes go to {server} in epoch {epoch}"));
             }
-            Action::Alert(alert) => self.tell(format!("alert {alert:?}")),
+            Action::Alert(alert) => self.tell(&format!("alert {alert:?}")),
             Action::Publish(record) => {
-                self.tell(format!("record {:?}: {}", record.result, record.sentence));
+                self.tell(&format!("record {:?}: {}", record.result, record.sentence));
             }
         }
         Ok(())
     }
 
     fn lead(&mut self, server: ServerId, leader: &Address, only_if_cut_off: bool, delay: u64) {
-        let leader = leader.host[1..].parse().unwrap();
+        let leader = leader.host.trim_start_matches('n').parse().unwrap();
         let deed = Deed::Follow {
             leader,
             only_if_cut_off,
@@ -250,7 +248,7 @@ impl World {
                 let node = &mut self.nodes[index];
                 if node.in_recovery && node.promoted_at.is_none() {
                     node.promoted_at = Some(self.now + takes);
-                    self.tell(format!("node {index} begins its promotion"));
+                    self.tell(&format!("node {index} begins its promotion"));
                 }
                 match lost {
                     true => self.reply(1500, Outcome::NotPromoted(server, FailedWhy::NoAnswer)),
@@ -272,7 +270,11 @@ impl World {
                     node.conninfo = Conninfo::Node(leader);
                     node.receives_from = None;
                 }
-                self.reply(6, Outcome::Following(server));
+                // A slow answer keeps the machine settling for a while.
+                match self.random.one_in(4) {
+                    true => self.reply(1500, Outcome::NotFollowing(server, FailedWhy::NoAnswer)),
+                    false => self.reply(6, Outcome::Following(server)),
+                }
             }
         }
     }
@@ -309,5 +311,12 @@ impl World {
 
     fn reply(&mut self, after: u64, outcome: Outcome) {
         self.send(after, Letter::Answer(Box::new(Event::Done(outcome))));
+    }
+}
+
+fn address_of(index: usize) -> Address {
+    Address {
+        host: format!("n{index}"),
+        port: 5432,
     }
 }

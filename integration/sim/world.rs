@@ -1,9 +1,11 @@
 //! The world of one seed: nodes, links, a router, clients, and the virtual clock.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pgherd::cluster::{ByteCount, Lsn, ServerId, Snapshot, Writes};
+use pgherd::policy::transitions::Stage;
 use pgherd::policy::{Configured, Event, FailoverMode, LostBytes, Remembered, Rules, Supervisor};
 
 use crate::check::Checks;
@@ -24,10 +26,11 @@ pub(crate) enum Sabotage {
 }
 
 /// How a seed ended.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Ending {
     pub(crate) writes_open: bool,
     pub(crate) promotions: u64,
+    pub(crate) moves: BTreeSet<(Stage, Stage)>,
 }
 
 #[derive(Debug)]
@@ -74,7 +77,7 @@ impl World {
         let mut rules = Rules::default();
         rules.failover.mode = FailoverMode::Auto;
         rules.failover.cooldown = Duration::from_secs(2);
-        rules.failover.promote_timeout = Duration::from_secs(8);
+        rules.failover.promote_timeout = Duration::from_secs(3);
         rules.failover.crash_grace = Duration::from_secs(3);
         rules.failover.max_lost = match random.one_in(3) {
             true => LostBytes::AtMost(ByteCount(0)),
@@ -132,6 +135,7 @@ impl World {
         Ok(Ending {
             writes_open: matches!(self.snapshot.writes, Writes::Open(_)),
             promotions: self.checks.promotions(),
+            moves: self.checks.moves().clone(),
         })
     }
 
@@ -139,7 +143,7 @@ impl World {
         self.story.clone()
     }
 
-    pub(crate) fn tell(&mut self, what: String) {
+    pub(crate) fn tell(&mut self, what: &str) {
         self.story.push(format!("{:>6} ms  {what}", self.now));
     }
 
@@ -245,7 +249,7 @@ impl World {
         let actions = self.supervisor.step(self.at(self.now), event);
         let after = self.supervisor.stage();
         if before != after {
-            self.tell(format!("{before} -> {after}"));
+            self.tell(&format!("{before} -> {after}"));
         }
         assert!(
             pgherd::policy::transitions::is_allowed(before, after),
@@ -267,7 +271,7 @@ impl World {
         self.supervisor = Supervisor::new(&servers, self.rules.clone(), self.disk.as_ref(), now);
         self.snapshot = self.supervisor.snapshot();
         self.probe_due.fill(self.now);
-        self.checks.router_restarted();
+        self.checks.router_restarted(self.snapshot.epoch);
     }
 }
 

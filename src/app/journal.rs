@@ -9,10 +9,16 @@ use crate::clock;
 use crate::cluster::{ServerId, Snapshot};
 use crate::monitor::{MonitorHandle, Recorded};
 use crate::policy::{FailoverRecord, RecordPhase};
+use crate::proxy::Proxy;
 use crate::telemetry::{CandidateSummary, FailoverSummary, PhaseSummary, Telemetry};
 
 /// Runs until it is dropped.
-pub(super) async fn keep(monitor: MonitorHandle, telemetry: Arc<Telemetry>, upstreams: Arc<Pools>) {
+pub(super) async fn keep(
+    monitor: MonitorHandle,
+    telemetry: Arc<Telemetry>,
+    upstreams: Arc<Pools>,
+    proxy: Arc<Proxy>,
+) {
     let mut tick = tokio::time::interval(TICK);
     let mut ticks: u32 = 0;
     let mut told = 0;
@@ -32,6 +38,7 @@ pub(super) async fn keep(monitor: MonitorHandle, telemetry: Arc<Telemetry>, upst
         }
         if ticks.is_multiple_of(TICKS_PER_REAP) {
             upstreams.reap();
+            proxy.trim();
         }
     }
 }

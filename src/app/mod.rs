@@ -183,7 +183,12 @@ impl App {
         );
         self.serving
             .spawn(until(notified(&self.stop_serving), changes));
-        let upkeep = journal::keep(self.monitor.clone(), Arc::clone(&self.telemetry), upstreams);
+        let upkeep = journal::keep(
+            self.monitor.clone(),
+            Arc::clone(&self.telemetry),
+            upstreams,
+            Arc::clone(&self.proxy),
+        );
         self.serving
             .spawn(until(notified(&self.stop_serving), upkeep));
     }
@@ -300,8 +305,7 @@ fn pools(config: &Config, telemetry: &Arc<Telemetry>) -> Pools {
         .iter()
         .map(|host| host.address.clone())
         .collect();
-    let observer = Arc::new(watch::Waits(Arc::clone(telemetry)));
-    Upstreams::new(addresses, config.upstream.clone(), observer)
+    Upstreams::new(addresses, config.upstream.clone(), Arc::clone(telemetry))
 }
 
 fn verifier_source(config: &Config) -> VerifierSource {

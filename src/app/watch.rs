@@ -2,16 +2,13 @@
 //! are woken, pools of servers that lost their part are emptied.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tracing::info;
 
 use super::Pools;
-use crate::cluster::{Role, ServerId, ServerState, Snapshot};
+use crate::cluster::{ServerState, Snapshot};
 use crate::monitor::MonitorHandle;
 use crate::proxy::Proxy;
-use crate::telemetry::Telemetry;
-use crate::upstream::PoolObserver;
 
 /// Follows the snapshots, one after the other.
 pub(super) async fn follow(monitor: MonitorHandle, proxy: Arc<Proxy>, upstreams: Arc<Pools>) {
@@ -51,14 +48,4 @@ fn apply(old: &Snapshot, new: &Snapshot, proxy: &Proxy, upstreams: &Pools) {
 /// Whether two states are the same but for their measures.
 fn same_state(was: ServerState, is: ServerState) -> bool {
     was.as_str() == is.as_str() && was.reason() == is.reason()
-}
-
-/// Counts how long clients wait for a connection.
-#[derive(Debug)]
-pub(super) struct Waits(pub(super) Arc<Telemetry>);
-
-impl PoolObserver for Waits {
-    fn waited(&self, _server: ServerId, waited: Duration) {
-        self.0.pool_waited(Role::Primary, waited);
-    }
 }

@@ -174,7 +174,9 @@ async fn within<T>(
 }
 
 fn why(error: &tokio_postgres::Error) -> FailedWhy {
-    tracing::warn!(%error, "a server refused an action");
+    let said = error.as_db_error().map(|db| db.message().to_owned());
+    let said = said.unwrap_or_else(|| error.to_string());
+    tracing::warn!(error = %said, "a server refused an action");
     match failure_of(error) {
         ProbeFailure::LoginRefused { .. } => FailedWhy::NotPermitted,
         ProbeFailure::Refused

@@ -25,7 +25,7 @@ struct Brain {
     pace: watch::Sender<Pace>,
     ask_now: Arc<Vec<Arc<Notify>>>,
     events: mpsc::Sender<Event>,
-    keeper: mpsc::UnboundedSender<Remembered>,
+    keeper: mpsc::Sender<Remembered>,
     journal: Arc<Journal>,
     tasks: JoinSet<()>,
 }
@@ -53,7 +53,7 @@ pub(super) fn start(deps: Deps) -> MonitorHandle {
             events: events.clone(),
         }));
     }
-    let (keeper, memories) = mpsc::unbounded_channel();
+    let (keeper, memories) = mpsc::channel(MEMORIES_MAX);
     tasks.spawn(run_keeper(keep, memories, events.clone()));
     let supervisor = Supervisor::new(&servers, rules, remembered.as_ref(), clock::now());
     let snapshot = Arc::new(ArcSwap::from_pointee(supervisor.snapshot()));
@@ -88,7 +88,7 @@ pub(super) fn start(deps: Deps) -> MonitorHandle {
 /// One writer, so that an older memory never overwrites a newer one.
 async fn run_keeper(
     keep: Keep,
-    mut memories: mpsc::UnboundedReceiver<Remembered>,
+    mut memories: mpsc::Receiver<Remembered>,
     events: mpsc::Sender<Event>,
 ) {
     while let Some(memory) = memories.recv().await {
@@ -231,17 +231,25 @@ impl Brain {
                     actions::follow(site, leader, true)
                 });
             }
-            Action::Record(memory) => {
-                if self.keeper.send(memory).is_err() {
-                    tracing::error!("the state file's writer is gone");
-                }
-            }
+            Action::Record(memory) => self.record(memory),
             Action::Alert(alert) => self.alert(alert),
             Action::Publish(record) => {
                 let age = clock::now().saturating_duration_since(record.started);
                 let started = clock::wall().checked_sub(age).unwrap_or_else(clock::wall);
                 tracing::warn!(why = record.result.as_str(), "{}", record.sentence);
                 self.journal.record(Recorded { started, record });
+            }
+        }
+    }
+
+    /// A disk so slow that memories pile up counts as one that cannot write.
+    fn record(&self, memory: Remembered) {
+        let is_decision = memory.decision.is_some();
+        if let Err(error) = self.keeper.try_send(memory) {
+            tracing::error!(%error, "the state file's writer does not keep up");
+            let failed = Event::Done(Outcome::NotRecorded);
+            if is_decision && self.events.try_send(failed).is_err() {
+                tracing::error!("and nobody can be told");
             }
         }
     }
@@ -311,3 +319,5 @@ fn pace_of(rules: &Rules) -> Pace {
 
 /// A probe of each of a hundred servers, ten times over.
 const EVENTS_MAX: usize = 1024;
+/// Memories are written in milliseconds and made once in a failover.
+const MEMORIES_MAX: usize = 64;

@@ -146,4 +146,29 @@ mod tests {
         );
         assert!(refused.shows_life());
     }
+
+    fn settings() -> MonitorSettings {
+        MonitorSettings {
+            connect_timeout: Duration::from_millis(50),
+            ..MonitorSettings::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_port_where_nothing_listens_refuses() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address: Address = listener.local_addr().unwrap().to_string().parse().unwrap();
+        drop(listener);
+        let failure = Link::open(&address, &settings()).await.unwrap_err();
+        assert_eq!(failure, ProbeFailure::Refused);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_accepts_and_says_nothing_is_silent() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address: Address = listener.local_addr().unwrap().to_string().parse().unwrap();
+        let failure = Link::open(&address, &settings()).await.unwrap_err();
+        assert_eq!(failure, ProbeFailure::TimedOut);
+        drop(listener);
+    }
 }

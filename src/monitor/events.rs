@@ -105,3 +105,25 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 const EVENTS_MAX: usize = 1000;
 const RECORDS_MAX: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_of_events_forgets_the_oldest() {
+        let journal = Journal::default();
+        for number in 0..EVENTS_MAX + 5 {
+            journal.note(MonitorEvent {
+                at: SystemTime::UNIX_EPOCH,
+                severity: Severity::Info,
+                kind: "test",
+                server: None,
+                sentence: number.to_string(),
+            });
+        }
+        let events = journal.events();
+        assert_eq!(events.len(), EVENTS_MAX);
+        assert_eq!(events[0].sentence, "5");
+    }
+}

@@ -84,7 +84,7 @@ impl Stream {
 
     /// Whether the peer has sent something, or closed, since the last read; without waiting and,
     /// when nothing came, without a system call.
-    pub fn check_idle(&mut self) -> Idle {
+    pub fn check_idle(&self) -> Idle {
         let mut byte = [0];
         let read = match self {
             Self::Plain(stream) => stream.try_read(&mut byte),

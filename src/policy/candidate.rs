@@ -238,3 +238,75 @@ impl fmt::Display for Standing {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn criteria(line: &str) -> Criteria {
+        let value = |key: &str| {
+            line.split(' ')
+                .find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
+        };
+        Criteria {
+            lineage: Lineage {
+                system_id: SystemId(1),
+                timeline: Timeline(1),
+                forked_at: Lsn::ZERO,
+            },
+            known_flushed: value("known").and_then(|text| text.parse().ok()),
+            max_lost: match value("lost").expect(line) {
+                "any" => LostBytes::Any,
+                bytes => LostBytes::AtMost(ByteCount(bytes.parse().expect(line))),
+            },
+            only: value("only").map(|text| ServerId(text.parse().expect(line))),
+        }
+    }
+
+    fn applicant(line: &str) -> (Applicant, &str) {
+        let (left, expected) = line.split_once(" = ").expect(line);
+        let words: Vec<_> = left.split(' ').collect();
+        let standing = match words[1] {
+            "ready" | "stranger" => Standing::Ready,
+            "old_primary" => Standing::OldPrimary,
+            "not_allowed" => Standing::NotAllowed,
+            "no_answer" => Standing::NoAnswer,
+            "quarantined" => Standing::Quarantined,
+            "still_receives" => Standing::StillReceives,
+            other => panic!("unknown standing {other}"),
+        };
+        let applicant = Applicant {
+            server: ServerId(words[0].parse().expect(line)),
+            standing,
+            system_id: Some(SystemId(if words[1] == "stranger" { 2 } else { 1 })),
+            timeline: words[2].parse().ok().map(Timeline),
+            furthest: words[3].parse().ok(),
+            replay_paused: words.get(4) == Some(&"paused"),
+        };
+        (applicant, expected)
+    }
+
+    #[test]
+    fn candidates_are_chosen_as_the_cases_say() {
+        let text = include_str!("testdata/candidate.txt");
+        let mut cases = 0;
+        for block in text.split("\n\n") {
+            let mut lines = block.lines().filter(|line| !line.starts_with('#'));
+            let Some(want) = lines.next() else {
+                continue;
+            };
+            let (applicants, expected): (Vec<_>, Vec<_>) = lines.map(applicant).unzip();
+            let choice = choose(&criteria(want), &applicants);
+            let found: Vec<_> = choice
+                .assessed
+                .iter()
+                .map(|one| one.assessment.to_string())
+                .collect();
+            assert_eq!(found, expected, "{block}");
+            let winner = expected.iter().any(|verdict| verdict.starts_with("chosen"));
+            assert_eq!(choice.chosen.is_some(), winner, "{block}");
+            cases += 1;
+        }
+        assert!(cases >= 11);
+    }
+}

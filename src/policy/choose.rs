@@ -242,3 +242,323 @@ fn to_primary(snapshot: &Snapshot, intent: Intent, why: Why) -> Choice {
         }),
     }
 }
+
+#[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a snapshot needs some instant, and any will do"
+)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::cluster::{Address, Epoch, Lag, PrimarySample, Role, Timeline};
+
+    const PRIMARY: ServerId = ServerId(0);
+    const NEAR: ServerId = ServerId(1);
+    const FAR: ServerId = ServerId(2);
+
+    fn server(id: ServerId, state: ServerState, position: u64) -> ServerView {
+        ServerView {
+            id,
+            name: format!("pg{}", id.0 + 1).into(),
+            address: Address {
+                host: "localhost".into(),
+                port: 5432,
+            },
+            weight: 100,
+            role: Role::Replica,
+            state,
+            since: Instant::now(),
+            timeline: None,
+            position: Some(Lsn::from_bytes(position)),
+            lag: Some(Lag {
+                time: Duration::ZERO,
+                bytes: ByteCount(1000 - position),
+            }),
+            last_seen: None,
+            version_num: None,
+        }
+    }
+
+    fn lagging() -> ServerState {
+        ServerState::Out(OutReason::LagBytes {
+            lag: ByteCount(2),
+            limit: ByteCount(1),
+        })
+    }
+
+    fn cluster(near: ServerState, far: ServerState) -> Snapshot {
+        Snapshot {
+            epoch: Epoch(7),
+            servers: vec![
+                server(PRIMARY, ServerState::Primary, 1000),
+                server(NEAR, near, 900),
+                server(FAR, far, 500),
+            ],
+            writes: Writes::Open(PRIMARY),
+            lineage: None,
+            primary_sample: None,
+        }
+    }
+
+    fn healthy() -> Snapshot {
+        cluster(ServerState::Serving, ServerState::Serving)
+    }
+
+    fn decision(intent: Intent, why: Why) -> Decision {
+        Decision {
+            intent,
+            why,
+            detail: (why == Why::HintNode).then(|| "pg3".into()),
+        }
+    }
+
+    fn read(snapshot: &Snapshot, need: Need) -> Choice {
+        with_rules(snapshot, need, &RouteRules::default())
+    }
+
+    fn with_rules(snapshot: &Snapshot, need: Need, rules: &RouteRules) -> Choice {
+        let balance = Balance {
+            pick: 0,
+            load: &|_| 0,
+        };
+        choose(
+            &decision(Intent::Read, Why::ReadOnly),
+            need,
+            snapshot,
+            rules,
+            balance,
+        )
+    }
+
+    fn go(server: ServerId, intent: Intent, why: Why) -> Choice {
+        Choice::Go(Route {
+            server,
+            epoch: Epoch(7),
+            intent,
+            why,
+        })
+    }
+
+    #[test]
+    fn a_write_goes_to_the_primary_with_its_own_reason() {
+        let balance = Balance {
+            pick: 0,
+            load: &|_| 0,
+        };
+        let write = decision(Intent::Write, Why::Ddl);
+        let choice = choose(
+            &write,
+            Need::Bounded,
+            &healthy(),
+            &RouteRules::default(),
+            balance,
+        );
+        assert_eq!(choice, go(PRIMARY, Intent::Write, Why::Ddl));
+    }
+
+    #[test]
+    fn without_a_primary_a_write_waits_and_a_read_does_not() {
+        let mut snapshot = healthy();
+        snapshot.writes = Writes::Held {
+            since: Instant::now(),
+            cause: HoldCause::Paused,
+        };
+        let balance = Balance {
+            pick: 0,
+            load: &|_| 0,
+        };
+        let write = decision(Intent::Write, Why::Write);
+        let choice = choose(
+            &write,
+            Need::Bounded,
+            &snapshot,
+            &RouteRules::default(),
+            balance,
+        );
+        assert_eq!(choice, Choice::Wait(Why::HeldPaused));
+        assert_eq!(
+            read(&snapshot, Need::Bounded),
+            go(NEAR, Intent::Read, Why::ReadOnly)
+        );
+    }
+
+    #[test]
+    fn a_read_goes_to_the_least_busy_replica_for_its_weight() {
+        let mut snapshot = healthy();
+        let busy = |near: u32, far: u32| {
+            move |id: ServerId| match id {
+                NEAR => near,
+                FAR => far,
+                ServerId(_) => 0,
+            }
+        };
+        let target = |snapshot: &Snapshot, near: u32, far: u32, pick: u64| {
+            let load = busy(near, far);
+            let balance = Balance { pick, load: &load };
+            let rules = RouteRules::default();
+            match choose(
+                &decision(Intent::Read, Why::ReadOnly),
+                Need::Bounded,
+                snapshot,
+                &rules,
+                balance,
+            ) {
+                Choice::Go(route) => route.server,
+                Choice::Wait(why) | Choice::Refuse(why) => panic!("{why}"),
+            }
+        };
+        assert_eq!(target(&snapshot, 3, 2, 0), FAR);
+        assert_eq!(target(&snapshot, 2, 3, 0), NEAR);
+        assert_eq!(target(&snapshot, 2, 2, 99), NEAR);
+        assert_eq!(target(&snapshot, 2, 2, 100), FAR);
+        snapshot.servers[1].weight = 300;
+        assert_eq!(
+            target(&snapshot, 3, 2, 0),
+            NEAR,
+            "3 of 300 is less than 2 of 100"
+        );
+        let shares = (0..400)
+            .filter(|pick| target(&snapshot, 0, 0, *pick) == NEAR)
+            .count();
+        assert_eq!(shares, 300);
+        snapshot.servers[1].weight = 0;
+        assert_eq!(target(&snapshot, 0, 9, 0), FAR);
+    }
+
+    #[test]
+    fn a_read_after_a_write_goes_only_where_the_write_is() {
+        let snapshot = healthy();
+        let need = |position| Need::Replayed(Lsn::from_bytes(position));
+        assert_eq!(
+            read(&snapshot, need(900)),
+            go(NEAR, Intent::Read, Why::ReadOnly)
+        );
+        assert_eq!(
+            read(&snapshot, need(901)),
+            go(PRIMARY, Intent::Read, Why::SessionFence)
+        );
+    }
+
+    #[test]
+    fn a_write_without_a_later_sample_keeps_reads_on_the_primary() {
+        let mut snapshot = healthy();
+        let written_at = Instant::now();
+        let need = Need::SampleAfter(written_at);
+        assert_eq!(
+            read(&snapshot, need),
+            go(PRIMARY, Intent::Read, Why::SessionFence)
+        );
+        let sample = |asked_at| PrimarySample {
+            asked_at,
+            position: Lsn::from_bytes(600),
+            timeline: Timeline(1),
+        };
+        snapshot.primary_sample = Some(sample(written_at - Duration::from_millis(1)));
+        assert_eq!(resolve(need, &snapshot), need);
+        snapshot.primary_sample = Some(sample(written_at));
+        assert_eq!(
+            resolve(need, &snapshot),
+            Need::Replayed(Lsn::from_bytes(600))
+        );
+        assert_eq!(read(&snapshot, need), go(NEAR, Intent::Read, Why::ReadOnly));
+    }
+
+    #[test]
+    fn what_is_done_when_all_lag_is_the_operators_choice() {
+        let snapshot = cluster(lagging(), lagging());
+        let rules = |when_all_lag| RouteRules {
+            when_all_lag,
+            ..RouteRules::default()
+        };
+        let choice = |when| with_rules(&snapshot, Need::Bounded, &rules(when));
+        assert_eq!(
+            choice(WhenAllLag::Primary),
+            go(PRIMARY, Intent::Read, Why::AllLagging)
+        );
+        assert_eq!(
+            choice(WhenAllLag::LeastLag),
+            go(NEAR, Intent::Read, Why::AllLagging)
+        );
+        assert_eq!(choice(WhenAllLag::Error), Choice::Refuse(Why::AllLagging));
+    }
+
+    #[test]
+    fn without_a_replica_a_read_goes_to_the_primary() {
+        let down = ServerState::Down(crate::cluster::DownReason::Refused);
+        let choice = read(
+            &cluster(down, ServerState::Out(OutReason::Drained)),
+            Need::Bounded,
+        );
+        assert_eq!(choice, go(PRIMARY, Intent::Read, Why::NoReplica));
+    }
+
+    #[test]
+    fn the_policy_may_keep_reads_on_the_primary_or_share_them() {
+        let rules = |reads| RouteRules {
+            reads,
+            ..RouteRules::default()
+        };
+        let choice = with_rules(&healthy(), Need::Bounded, &rules(ReadTargets::PrimaryOnly));
+        assert_eq!(choice, go(PRIMARY, Intent::Read, Why::PolicyPrimary));
+        let shared = rules(ReadTargets::ReplicasAndPrimary);
+        let choice = with_rules(&healthy(), Need::Replayed(Lsn::from_bytes(950)), &shared);
+        assert_eq!(choice, go(PRIMARY, Intent::Read, Why::ReadOnly));
+    }
+
+    #[test]
+    fn a_hint_chooses_only_among_servers_that_may_answer() {
+        let hinted = decision(Intent::Read, Why::HintNode);
+        let target = |snapshot: &Snapshot, need| {
+            let balance = Balance {
+                pick: 0,
+                load: &|_| 0,
+            };
+            choose(&hinted, need, snapshot, &RouteRules::default(), balance)
+        };
+        assert_eq!(
+            target(&healthy(), Need::Bounded),
+            go(FAR, Intent::Read, Why::HintNode)
+        );
+        let fenced = Need::Replayed(Lsn::from_bytes(800));
+        assert_eq!(
+            target(&healthy(), fenced),
+            go(NEAR, Intent::Read, Why::ReadOnly)
+        );
+        let out = cluster(ServerState::Serving, lagging());
+        assert_eq!(
+            target(&out, Need::Bounded),
+            go(NEAR, Intent::Read, Why::ReadOnly)
+        );
+    }
+
+    #[test]
+    fn every_server_is_considered_with_its_reason() {
+        let mut snapshot = cluster(ServerState::Serving, lagging());
+        let refused = |snapshot: &Snapshot, need| {
+            considered(need, snapshot, &RouteRules::default())
+                .into_iter()
+                .map(|considered| considered.refused)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            refused(&snapshot, Need::Bounded),
+            [
+                Some(Refused::Primary),
+                None,
+                Some(Refused::State(lagging()))
+            ]
+        );
+        snapshot.servers[2].state = ServerState::Serving;
+        snapshot.servers[1].weight = 0;
+        assert_eq!(
+            refused(&snapshot, Need::Replayed(Lsn::from_bytes(501))),
+            [
+                Some(Refused::Primary),
+                Some(Refused::NoWeight),
+                Some(Refused::NotReplayed)
+            ]
+        );
+    }
+}

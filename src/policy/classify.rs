@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use super::{Decision, Intent, RouteRules, Why};
 use crate::statement::{
-    Access, Catalog, Change, Effect, Explain, Facts, FunctionUse, Hint, Isolation, Kind, Learned,
-    Modes, RelationName, Statement, Syntax, Verb, Verdict, syntax,
+    Access, Builtin, Catalog, Chain, Change, Effect, Explain, Facts, FunctionUse, Hint, Hold,
+    Isolation, Kind, Learned, Modes, RelationName, Statement, Syntax, Verb, Verdict, builtin,
+    syntax,
 };
 
 /// Where a session stands when a unit of work begins.
@@ -132,6 +133,7 @@ fn unpinned(
     if facts.unparsed.is_some() {
         return write(Why::ParseFailed);
     }
+    course.note_end();
     if course.saw_read_write {
         return write(Why::ExplicitTransaction);
     }
@@ -222,12 +224,8 @@ impl Course {
             return self.step_verb(verb);
         }
         let own = of_statement(statement);
-        // A setting does not take a READ ONLY transaction off its replica: it is sent with it.
-        let is_setting = matches!(
-            statement.kind,
-            Kind::Set { .. } | Kind::ResetAll | Kind::Show { .. }
-        );
-        if own.is_some() && is_setting && self.is_read_only() {
+        // Settings and cursors do not take a READ ONLY transaction off its replica.
+        if own.is_some() && self.is_read_only() && stays_in_transaction(statement) {
             self.saw_read_only = true;
             return None;
         }
@@ -252,11 +250,13 @@ impl Course {
             Verb::PrepareTransaction | Verb::FinishPrepared => {
                 return Some(write(Why::TwoPhase));
             }
-            Verb::Commit(_) | Verb::Rollback(_) => {
+            Verb::Commit(chain) | Verb::Rollback(chain) => {
                 if self.open.is_some() {
                     self.note_run();
                 }
-                self.open = None;
+                if *chain == Chain::NoChain {
+                    self.open = None;
+                }
                 return None;
             }
             Verb::Savepoint(_) | Verb::Release(_) | Verb::RollbackTo(_) | Verb::SetConstraints => {
@@ -284,6 +284,13 @@ impl Course {
         self.note_modes();
     }
 
+    /// A transaction that the unit leaves open stays where the unit ran.
+    fn note_end(&mut self) {
+        if self.open.is_some() {
+            self.note_run();
+        }
+    }
+
     fn note_modes(&mut self) {
         let isolation = self
             .open
@@ -293,6 +300,23 @@ impl Course {
             self.isolation_seen = isolation;
         }
     }
+}
+
+/// Whether a command may run on a replica as part of a READ ONLY transaction: what it leaves is
+/// sent along, or ends with the transaction.
+fn stays_in_transaction(statement: &Statement) -> bool {
+    let is_such = matches!(
+        &statement.kind,
+        Kind::Set { .. }
+            | Kind::ResetAll
+            | Kind::Show { .. }
+            | Kind::Declare {
+                hold: Hold::Transaction
+            }
+            | Kind::Fetch { .. }
+            | Kind::Close
+    );
+    is_such && statement.change.is_none() && statement.unparsed.is_none()
 }
 
 /// What a statement is by itself, when it is not a read.
@@ -312,7 +336,11 @@ fn of_statement(statement: &Statement) -> Option<Decision> {
     if statement.unparsed.is_some() {
         return Some(write(Why::ParseFailed));
     }
-    statement.effects.iter().find_map(by_effect)
+    let mut decision = statement.effects.iter().find_map(by_effect)?;
+    if let Some(called) = statement.functions.iter().find(is_of_connection) {
+        decision.detail = Some(Arc::from(called.name.as_ref()));
+    }
+    Some(decision)
 }
 
 fn by_kind(statement: &Statement) -> Option<Decision> {
@@ -352,6 +380,13 @@ fn by_kind(statement: &Statement) -> Option<Decision> {
         Kind::Other => Why::ParseFailed,
     };
     Some(write(why))
+}
+
+fn is_of_connection(called: &&FunctionUse) -> bool {
+    matches!(
+        builtin(&called.name),
+        Some(Builtin::Advisory | Builtin::Depends | Builtin::Writes)
+    )
 }
 
 /// What a read leaves behind belongs on the session's own connection to the primary.

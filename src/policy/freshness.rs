@@ -225,3 +225,100 @@ const FINE: Duration = Duration::from_secs(60);
 const COARSE: Duration = Duration::from_secs(3600);
 /// The time in which our own probe of a dead primary fails, with a margin.
 const STREAM_GRACE: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Plays one line; returns what was found where the line expects something.
+    fn play(history: &mut History, gate: &mut Gate, zero: Instant, line: &str) -> Option<String> {
+        let left = line.split(" = ").next().unwrap_or(line);
+        let words: Vec<_> = left.split(' ').collect();
+        let at = zero + Duration::from_millis(words[0].parse().expect(line));
+        let position: Lsn = words[2].parse().expect(line);
+        if words[1] == "primary" {
+            history.record(at, position);
+            return None;
+        }
+        let flag = words.get(3).copied().unwrap_or("");
+        let newest = history.latest().map_or(position, |(_, newest)| newest);
+        let reading = Reading {
+            stream: match flag {
+                "no_stream" => Streaming::No,
+                "excused" => Streaming::Excused,
+                _ => Streaming::Yes,
+            },
+            right_timeline: flag != "other_timeline",
+            lag: history.staleness(position, at).map(|time| Lag {
+                time,
+                bytes: position.behind(newest),
+            }),
+        };
+        let state = gate.step(at, &reading, &LagRules::default());
+        let words = format!("{} {}", state.as_str(), state.reason());
+        Some(words.trim_end().to_owned())
+    }
+
+    #[test]
+    fn replicas_are_judged_as_the_cases_say() {
+        let zero = crate::clock::now();
+        let (mut history, mut gate) = (History::default(), Gate::default());
+        let mut cases = 0;
+        for line in include_str!("testdata/freshness.txt").lines() {
+            if line.is_empty() {
+                (history, gate) = (History::default(), Gate::default());
+            }
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let found = play(&mut history, &mut gate, zero, line);
+            let expected = line
+                .split_once(" = ")
+                .map(|(_, expected)| expected.to_owned());
+            assert_eq!(found, expected, "{line}");
+            cases += 1;
+        }
+        assert!(cases > 40);
+    }
+
+    #[test]
+    fn thinning_loosens_the_bound_and_never_tightens_it() {
+        let zero = crate::clock::now();
+        let mut history = History::default();
+        let mut exact = Vec::new();
+        // Ten samples a second for two hours.
+        for step in 0..72_000_u64 {
+            let at = zero + Duration::from_millis(step * 100);
+            let flushed = Lsn::from_bytes(step * 10);
+            history.record(at, flushed);
+            exact.push((at, flushed));
+        }
+        assert!(history.samples.len() <= SAMPLES_MAX);
+        let (now, _) = exact[exact.len() - 1];
+        for (at, flushed) in exact.iter().step_by(97) {
+            let truth = now.duration_since(*at);
+            if let Some(bound) = history.staleness(*flushed, now) {
+                assert!(bound >= truth, "{bound:?} is below {truth:?}");
+                let step = if truth < FINE { 0 } else { 61 };
+                assert!(
+                    bound <= truth + Duration::from_secs(step),
+                    "{bound:?} {truth:?}"
+                );
+            }
+        }
+        let minute = exact[exact.len() - 600];
+        assert_eq!(
+            history.staleness(minute.1, now),
+            Some(now.duration_since(minute.0))
+        );
+    }
+
+    #[test]
+    fn a_position_that_goes_back_is_another_history() {
+        let zero = crate::clock::now();
+        let mut history = History::default();
+        history.record(zero, Lsn::from_bytes(100));
+        history.record(zero + Duration::from_secs(1), Lsn::from_bytes(50));
+        assert_eq!(history.staleness(Lsn::from_bytes(49), zero), None);
+    }
+}

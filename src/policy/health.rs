@@ -51,6 +51,7 @@ struct Failing {
     /// The last failure was an answer.
     answered: bool,
     count: u32,
+    since: Instant,
     /// The beginning of the part of the run that has this reason.
     reason_since: Instant,
     /// The beginning of the part of the run that has no sign of life.
@@ -94,6 +95,7 @@ impl Health {
                 ProbeFailure::Full | ProbeFailure::LoginRefused { .. } | ProbeFailure::Other { .. }
             ),
             count: old.as_ref().map_or(0, |old| old.count).saturating_add(1),
+            since: old.as_ref().map_or(starts, |old| old.since),
             reason_since: carried.map_or(starts, |old| old.reason_since),
             lifeless_since: lifeless.then(|| lifeless_before.unwrap_or(starts)),
             starting_since: old.as_ref().and_then(|old| old.starting_since).or(starting),
@@ -138,6 +140,11 @@ impl Health {
     /// Whether any probe has ended, well or not.
     pub fn was_asked(&self) -> bool {
         self.seen.is_some() || self.failing.is_some()
+    }
+
+    /// When the first probe was asked of those that failed in a row.
+    pub fn failing_since(&self) -> Option<Instant> {
+        self.failing.as_ref().map(|failing| failing.since)
     }
 
     /// How many probes have failed in a row.
@@ -185,5 +192,100 @@ fn reason_of(failure: &ProbeFailure) -> DownReason {
         ProbeFailure::StartingUp => DownReason::StartingUp,
         ProbeFailure::LoginRefused { .. } => DownReason::LoginRefused,
         ProbeFailure::Full | ProbeFailure::Other { .. } => DownReason::Failing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::{Lsn, ServerId, SystemId, Timeline};
+
+    fn outcome(word: &str) -> Result<Sighting, ProbeFailure> {
+        Err(match word {
+            "refused" => ProbeFailure::Refused,
+            "timeout" => ProbeFailure::TimedOut,
+            "starting" => ProbeFailure::StartingUp,
+            "full" => ProbeFailure::Full,
+            "login" => ProbeFailure::LoginRefused {
+                sqlstate: "28P01".into(),
+            },
+            "ok" => {
+                return Ok(Sighting {
+                    system_id: SystemId(1),
+                    in_recovery: false,
+                    timeline: Some(Timeline(1)),
+                    position: Lsn::ZERO,
+                    furthest: Lsn::ZERO,
+                    receiver: None,
+                    replay_paused: false,
+                    version_num: 150_000,
+                    streaming_standbys: 0,
+                });
+            }
+            other => panic!("unknown outcome {other}"),
+        })
+    }
+
+    fn words(verdict: Verdict) -> String {
+        let word = match verdict {
+            Verdict::Unknown => "unknown",
+            Verdict::Alive => "alive",
+            Verdict::Impaired(_) => "impaired",
+            Verdict::Shaky(_) => "shaky",
+            Verdict::Doubt(_) => "doubt",
+            Verdict::Dead(_) => "dead",
+        };
+        let reason = verdict.reason().map(crate::cluster::ServerState::Down);
+        reason.map_or_else(
+            || word.to_owned(),
+            |reason| format!("{word} {}", reason.reason()),
+        )
+    }
+
+    #[test]
+    fn probes_add_up_as_the_cases_say() {
+        let (health_rules, rules) = (HealthRules::default(), FailoverRules::default());
+        let zero = crate::clock::now();
+        let mut health = Health::default();
+        let mut cases = 0;
+        for line in include_str!("testdata/health.txt").lines() {
+            if line.is_empty() {
+                health = Health::default();
+            }
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let (left, expected) = line.split_once(" = ").expect(line);
+            let (ms, word) = left.split_once(' ').expect(line);
+            let at = zero + Duration::from_millis(ms.parse().expect(line));
+            if word != "look" {
+                health.observe(&Observation {
+                    server: ServerId(0),
+                    asked_at: at,
+                    answered_at: at,
+                    outcome: outcome(word),
+                });
+            }
+            let verdict = health.verdict(at, &health_rules, &rules);
+            assert_eq!(words(verdict), expected, "{line}");
+            cases += 1;
+        }
+        assert!(cases > 30);
+    }
+
+    #[test]
+    fn an_answer_to_an_older_question_changes_nothing() {
+        let zero = crate::clock::now();
+        let mut health = Health::default();
+        for (ms, word) in [(100, "ok"), (50, "refused")] {
+            let at = zero + Duration::from_millis(ms);
+            health.observe(&Observation {
+                server: ServerId(0),
+                asked_at: at,
+                answered_at: at,
+                outcome: outcome(word),
+            });
+        }
+        assert!(!health.is_failing());
     }
 }

@@ -3,9 +3,11 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod action;
 pub mod candidate;
 mod choose;
 mod classify;
+pub mod facts;
 pub mod failover;
 pub mod freshness;
 pub mod health;
@@ -16,9 +18,9 @@ mod story;
 mod supervisor;
 pub mod transitions;
 
+pub use action::{Action, Alert, FailedWhy, Frozen, Order, Outcome, Promoted, Remembered};
 pub use choose::{Balance, Choice, choose, considered, resolve};
 pub use classify::{Consistency, Port, Role, Standing, Transaction, classify};
-pub use failover::{Action, Alert, FailedWhy, Frozen, Outcome, Promoted, Remembered};
 pub use record::{
     Blocked, FailoverRecord, HaltReason, RecordKind, RecordPhase, RecordResult, Trigger,
 };
@@ -28,3 +30,6 @@ pub use rules::{
     RouteRules, Rules, WhenAllLag,
 };
 pub use supervisor::{Configured, Event, Operator, Supervisor};
+
+#[cfg(test)]
+mod cases;

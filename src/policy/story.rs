@@ -86,7 +86,8 @@ impl Story {
 
     /// Servers are written as `{#0}`; the caller knows their names.
     fn sentence(&self, result: RecordResult, total: Duration) -> String {
-        let name = |id: Option<ServerId>| id.map_or("no server".into(), |id| format!("{{{id}}}"));
+        let name =
+            |id: Option<ServerId>| id.map_or_else(|| "no server".into(), |id| format!("{{{id}}}"));
         let mut text = match self.trigger {
             Trigger::Unreachable { .. } => format!("{} stopped answering", name(self.from)),
             Trigger::Demoted => format!("{} became a replica", name(self.from)),

@@ -7,9 +7,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::failover::{
-    Action, Alert, Failover, Input, Member, Order, Outcome, Remembered, Stream, World,
-};
+use super::action::{Action, Alert, Order, Outcome, Remembered};
+use super::facts::{Admission, Member, Stream, World};
+use super::failover::{Failover, Input};
 use super::freshness::{Gate, History, Reading, Streaming};
 use super::health::{Health, Verdict};
 use super::transitions::Stage;
@@ -157,7 +157,10 @@ impl Supervisor {
                 }
                 Input::Look
             }
-            Event::Done(outcome) => Input::Outcome(outcome),
+            Event::Done(outcome) => {
+                self.learn_promotion(now, &outcome);
+                Input::Outcome(outcome)
+            }
             Event::Tick => Input::Look,
             Event::RulesChanged(rules) => {
                 self.rules = rules;
@@ -175,7 +178,7 @@ impl Supervisor {
             everybody_asked: self.is_everybody_asked(now),
             rules: &self.rules.failover,
         };
-        actions.extend(self.failover.step(now, &world, input));
+        actions.extend(self.failover.step(now, &world, &input));
         if was != (self.failover.epoch(), self.failover.primary()) {
             self.history.clear();
             self.sample = None;
@@ -294,6 +297,14 @@ impl Supervisor {
             return;
         };
         let had_stream = tracked.stream != Stream::Gone;
+        let stale = |asked_at| observation.asked_at < asked_at;
+        if tracked
+            .health
+            .seen()
+            .is_some_and(|seen| stale(seen.asked_at))
+        {
+            return;
+        }
         tracked.health.observe(observation);
         let Ok(sighting) = &observation.outcome else {
             return;
@@ -321,6 +332,25 @@ impl Supervisor {
             });
         }
         debug_assert!(now >= self.started, "time goes forward");
+    }
+
+    /// A probe that was asked before the promotion ended must not make the new primary a replica
+    /// again.
+    fn learn_promotion(&mut self, now: Instant, outcome: &Outcome) {
+        let Outcome::Promoted(promoted) = outcome else {
+            return;
+        };
+        let Some(tracked) = self.servers.get_mut(promoted.server.index()) else {
+            return;
+        };
+        let observation = Observation {
+            server: promoted.server,
+            asked_at: now,
+            answered_at: now,
+            outcome: Ok(promoted.sighting.clone()),
+        };
+        tracked.health.observe(&observation);
+        tracked.learn(&observation, &promoted.sighting);
     }
 
     fn judge_quarantines(&mut self, actions: &mut Vec<Action>) {
@@ -522,10 +552,14 @@ impl Tracked {
         Member {
             id,
             address: self.configured.address.clone(),
-            may_be_promoted: self.configured.candidate,
+            admission: match (self.quarantine, self.configured.candidate) {
+                (Some(_), _) => Admission::Quarantined,
+                (None, true) => Admission::Candidate,
+                (None, false) => Admission::ReplicaOnly,
+            },
             verdict,
             failures: self.health.failures(),
-            quarantined: self.quarantine.is_some(),
+            failing_since: self.health.failing_since(),
             role: self.role(),
             times_primary: self.times_primary,
             system_id: sighting.map(|sighting| sighting.system_id),

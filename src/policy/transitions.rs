@@ -1,5 +1,5 @@
-//! The moves that the promotion machine may make, each with its reason. A test plays the machine
-//! and checks that it makes no other.
+//! The moves that the promotion machine may make, each with its reason. The simulator
+//! checks that it makes no other, and that its seeds make each of them.
 
 use std::fmt;
 
@@ -22,7 +22,8 @@ pub enum Stage {
     Halted,
 }
 
-/// Every move that is allowed: from, to, when.
+/// Every move that is allowed: from, to, when. The machine begins in `Searching`, or in `Promoting`
+/// when a decision was written down before the router stopped.
 pub const MOVES: &[(Stage, Stage, &str)] = &[
     (
         Stage::Searching,
@@ -33,11 +34,6 @@ pub const MOVES: &[(Stage, Stage, &str)] = &[
         Stage::Searching,
         Stage::Doubt,
         "the remembered primary does not answer",
-    ),
-    (
-        Stage::Searching,
-        Stage::Promoting,
-        "a decision was recorded before the router stopped",
     ),
     (
         Stage::Searching,

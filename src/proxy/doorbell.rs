@@ -2,7 +2,7 @@
 //! that sessions share.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 
@@ -12,6 +12,8 @@ use futures_util::task::AtomicWaker;
 #[derive(Debug, Default)]
 pub(super) struct Doorbell {
     rung: AtomicU8,
+    /// Whether the session has buffers that it could give back.
+    fat: AtomicBool,
     waker: AtomicWaker,
 }
 
@@ -23,12 +25,24 @@ pub(super) mod ring {
     pub(crate) const DRAIN: u8 = 2;
     /// An operator ends the session.
     pub(crate) const KILL: u8 = 4;
+    /// Give back what is not needed.
+    pub(crate) const TRIM: u8 = 8;
 }
 
 impl Doorbell {
     pub(super) fn ring(&self, why: u8) {
         self.rung.fetch_or(why, Ordering::AcqRel);
         self.waker.wake();
+    }
+
+    pub(super) fn grow_fat(&self) {
+        if !self.fat.load(Ordering::Relaxed) {
+            self.fat.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn slim_down(&self) {
+        self.fat.store(false, Ordering::Relaxed);
     }
 
     /// Takes what was rung since the last call, and has the caller woken by the next ring.
@@ -62,6 +76,15 @@ impl Doorbells {
     pub(super) fn ring_all(&self, why: u8) {
         for bell in self.lock().values() {
             bell.ring(why);
+        }
+    }
+
+    /// Asks the sessions that have buffers to give them back when they are idle.
+    pub(super) fn trim(&self) {
+        for bell in self.lock().values() {
+            if bell.fat.load(Ordering::Relaxed) {
+                bell.ring(ring::TRIM);
+            }
         }
     }
 

@@ -9,6 +9,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -24,7 +25,7 @@ use crate::clock;
 use crate::cluster::ServerId;
 use crate::net::Stream;
 use crate::policy::{Intent, Route};
-use crate::session::{Condition, Denial, Input, Output, Refusal, ServerSide, Session, World};
+use crate::session::{Condition, Denial, Input, Note, Output, Refusal, ServerSide, Session, World};
 use crate::statement::Catalog;
 use crate::telemetry::{ClientEntry, ClientState};
 use crate::upstream::{self, GetError, Lease, PoolHandle};
@@ -57,6 +58,8 @@ pub(super) struct Conversation {
     bell: Arc<Doorbell>,
     alarm: Option<Pin<Box<Sleep>>>,
     outputs: Vec<Output>,
+    /// The time when the conversation was last woken: one reading for all that follows from it.
+    now: Instant,
     end: End,
 }
 
@@ -116,6 +119,7 @@ impl Conversation {
             bell: arrived.bell,
             alarm: None,
             outputs: Vec::new(),
+            now: clock::now(),
             end: End::No,
             proxy,
         }
@@ -157,6 +161,7 @@ impl Conversation {
             }
             self.show_state();
             let woken = poll_fn(|context| self.poll_wait(context)).await?;
+            self.now = clock::now();
             self.attend(woken).await;
         }
     }
@@ -230,6 +235,9 @@ impl Conversation {
         if woken.rung & ring::SNAPSHOT != 0 {
             self.tell(Input::SnapshotChanged).await;
         }
+        if woken.rung & ring::TRIM != 0 {
+            self.trim();
+        }
         if woken.rung & ring::DRAIN != 0 {
             self.tell(Input::Drain).await;
         }
@@ -246,6 +254,7 @@ impl Conversation {
                 // Nothing follows the request for a lease: what the answer to it brings is next.
                 debug_assert_eq!(next, self.outputs.len());
                 let input = self.lease(route).await;
+                self.now = clock::now();
                 self.outputs.clear();
                 next = 0;
                 self.handle(input);
@@ -263,7 +272,7 @@ impl Conversation {
         let is_admin = self.console == Console::Admin;
         let answer = |text: &str| (self.proxy.console)(text, is_admin);
         let world = World {
-            now: clock::now(),
+            now: self.now,
             snapshot: &snapshot,
             rules: &settings.session,
             route: &settings.route,
@@ -288,7 +297,12 @@ impl Conversation {
             Output::Arm(None) => self.alarm = None,
             Output::Arm(Some(at)) => self.alarm = Some(Box::pin(sleep_until(at.into()))),
             Output::CancelServer => self.cancel_own(),
-            Output::Note(note) => notes::record(&self.proxy, &mut self.card, note),
+            Output::Note(note) => {
+                if let (Note::Routed { .. }, Some(lent)) = (note, &self.server) {
+                    lent.lease.count_query();
+                }
+                notes::record(&self.proxy, &mut self.card, note);
+            }
             Output::Close => self.end = End::Closing,
             Output::Lease(_) => debug_assert!(false, "a lease is asked for where it can wait"),
         }
@@ -303,7 +317,7 @@ impl Conversation {
             Err(error) => return Input::Denied(denial(server, &error)),
         };
         let epoch = (route.intent == Intent::Write).then_some(route.epoch);
-        let deadline = self.proxy.deadline(clock::now());
+        let deadline = self.proxy.deadline(self.now);
         let got = {
             let get = std::pin::pin!(pool.get(epoch, deadline));
             let client = std::pin::pin!(read_ahead(&mut self.client, &mut self.client_input));
@@ -371,6 +385,17 @@ impl Conversation {
         }
     }
 
+    /// Gives the buffers of an idle session back.
+    fn trim(&mut self) {
+        if self.session.is_idle() && self.client_input.is_empty() {
+            self.client_input = BytesMut::new();
+            self.outputs = Vec::new();
+            self.to_client.trim();
+            self.to_server.trim();
+            self.bell.slim_down();
+        }
+    }
+
     /// Cancels what the session runs, because it took too long.
     fn cancel_own(&self) {
         let Some((server, key)) = self.cancel.begin() else {
@@ -400,7 +425,7 @@ impl Conversation {
         };
         if state != self.card.state {
             self.card.state = state;
-            self.card.entry.set_state(state, clock::now());
+            self.card.entry.set_state(state, self.now);
         }
     }
 
@@ -419,13 +444,10 @@ impl Conversation {
                 }
                 Poll::Ready(Ok(read)) => {
                     self.card.entry.add_received(read as u64);
+                    self.bell.grow_fat();
                     ready = true;
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending if self.session.is_idle() && self.client_input.is_empty() => {
-                    // A session that is idle holds no buffer.
-                    self.client_input = BytesMut::new();
-                }
                 Poll::Pending => {}
             }
         }

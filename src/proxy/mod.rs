@@ -159,6 +159,11 @@ impl Proxy {
         self.state.bells.ring_all(doorbell::ring::SNAPSHOT);
     }
 
+    /// Has idle sessions give their buffers back. To be called every few seconds.
+    pub fn trim(&self) {
+        self.state.bells.trim();
+    }
+
     /// Ends each session when it is between two transactions, and takes no new ones.
     pub fn drain(&self) {
         self.state.draining.store(true, Ordering::Release);

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 
 use crate::net::Stream;
 
@@ -36,16 +36,24 @@ impl Queue {
         *self = Self::default();
     }
 
+    /// Gives the room of an empty queue back.
+    pub(super) fn trim(&mut self) {
+        if self.pieces.is_empty() {
+            self.pieces = VecDeque::new();
+        }
+    }
+
     /// Writes what the peer takes now; returns how much that was.
     pub(super) fn write(&mut self, stream: &mut Stream) -> io::Result<usize> {
+        self.join_small();
         let mut written = 0;
-        while !self.pieces.is_empty() {
-            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
-                *slice = IoSlice::new(piece);
-            }
-            let used = self.pieces.len().min(SLICES_MAX);
-            match stream.try_write_vectored(slices.get(..used).unwrap_or_default()) {
+        while let Some(first) = self.pieces.front() {
+            let result = match self.pieces.len() {
+                // One piece needs no list of pieces, which the kernel would have to copy in.
+                1 => stream.try_write(first),
+                _ => self.write_list(stream),
+            };
+            match result {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => {
                     written += count;
@@ -56,6 +64,27 @@ impl Queue {
             }
         }
         Ok(written)
+    }
+
+    fn write_list(&self, stream: &mut Stream) -> io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
+            *slice = IoSlice::new(piece);
+        }
+        let used = self.pieces.len().min(SLICES_MAX);
+        stream.try_write_vectored(slices.get(..used).unwrap_or_default())
+    }
+
+    /// A short answer in several pieces is cheaper to copy together than to write as a list.
+    fn join_small(&mut self) {
+        if self.pieces.len() < 2 || self.bytes > JOIN_BELOW {
+            return;
+        }
+        let mut joined = BytesMut::with_capacity(self.bytes);
+        for piece in self.pieces.drain(..) {
+            joined.extend_from_slice(&piece);
+        }
+        self.pieces.push_back(joined.freeze());
     }
 
     fn advance(&mut self, mut count: usize) {
@@ -73,6 +102,8 @@ impl Queue {
 
 /// Pieces in one system call. A reply has a handful; a large result has large pieces.
 const SLICES_MAX: usize = 16;
+/// Bytes up to which pieces are joined.
+const JOIN_BELOW: usize = 4096;
 
 #[cfg(test)]
 mod tests {

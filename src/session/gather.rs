@@ -71,6 +71,8 @@ impl Session {
         let Ok(query) = Query::parse(frame.body()) else {
             return self.refuse_and_close(&malformed("Query"), held, out);
         };
+        // As in PostgreSQL, where a Query uses the place of the unnamed statement.
+        self.names.remove(b"");
         let facts = world.facts.facts(query.text, self.reading);
         if let Some(answer) = self.answer_here(world, query.text, &facts) {
             local::note(out);
@@ -419,11 +421,24 @@ impl Session {
             ..Standing::FRESH
         };
         let decision = policy::classify(facts, &standing, world.catalog, world.route);
-        if decision.intent == Intent::Write {
+        // BEGIN goes to the primary and writes nothing: a transaction that only read leaves its
+        // session free to read anywhere.
+        let is_frame = |kind: &Kind| match kind {
+            Kind::Transaction(verb) => {
+                !matches!(verb, Verb::PrepareTransaction | Verb::FinishPrepared)
+            }
+            _ => false,
+        };
+        let only_frames = facts.statements.iter().all(|it| is_frame(&it.kind));
+        if decision.intent == Intent::Write && (!only_frames || facts.unparsed.is_some()) {
             unit.traits.set(Traits::MAY_WRITE);
         }
         for statement in &facts.statements {
             unit.traits.set(traits_of(&statement.kind));
+            if matches!(statement.kind, Kind::Do | Kind::Call) {
+                // Code that nobody reads, which may leave anything.
+                unit.leaves.insert(Pin::NotUnderstood);
+            }
             if let Kind::Transaction(verb) = &statement.kind {
                 unit.note_verb(verb);
             }

@@ -261,6 +261,8 @@ impl Session {
             running.expected.pop_back();
             running.open = Open::UntilSync;
             running.unit.traits.unset(Traits::COMPLETE);
+            // They are sent; what the client sends from here on comes after them.
+            running.unit.steps.clear();
         }
     }
 
@@ -283,10 +285,15 @@ impl Session {
         let retry = matches!(running.answer, Answer::HeldBack(_))
             .then(|| retry_cause(view))
             .flatten();
-        let ours = skip_to_ready(&mut running);
+        let skipped = skip_to_ready(&mut running);
         match retry {
             Some(cause) => running.answer = Answer::Abandoned(cause),
-            None => give(&mut running, ours.unwrap_or(frame.bytes), out),
+            None => {
+                for name in &skipped.names {
+                    self.names.remove(name);
+                }
+                give(&mut running, skipped.ours.unwrap_or(frame.bytes), out);
+            }
         }
         State::Running(running)
     }
@@ -542,8 +549,7 @@ impl Sender<'_> {
             frontend::parse(&mut self.buffer, b"", &statement.text, &statement.types);
             self.side.unnamed = Some(statement.id);
         } else if self.side.has(statement.id) {
-            let complete = reply::message(backend::parse_complete);
-            self.expected.push_back(Expected::Ours(complete));
+            self.expected.push_back(Expected::Known(name.clone()));
             return;
         } else {
             self.prepare(statement);
@@ -606,19 +612,30 @@ fn settle(running: &mut Running, tag: u8) -> Settled {
     }
 }
 
-/// Drops what the server skips after an error, and what it therefore does not have. Returns the
-/// error of ours that was to be shown instead.
-fn skip_to_ready(running: &mut Running) -> Option<Bytes> {
+/// What a server skipped after an error.
+#[derive(Default)]
+struct Skipped {
+    /// The error of ours that was to be shown instead.
+    ours: Option<Bytes>,
+    /// The client's names of statements that were not prepared after all.
+    names: Vec<Bytes>,
+}
+
+/// Drops what the server skips after an error, and what it therefore does not have.
+fn skip_to_ready(running: &mut Running) -> Skipped {
     running.unit.failed = true;
-    let mut ours = None;
+    let mut skipped = Skipped::default();
     let mut first = true;
     while let Some(expected) = running.expected.front() {
         match expected {
             Expected::Ready => break,
-            Expected::Failure(bytes) if first => ours = Some(bytes.clone()),
-            Expected::Parse(statement, _) | Expected::PrepareAgain(statement) => {
+            Expected::Failure(bytes) if first => skipped.ours = Some(bytes.clone()),
+            Expected::Parse(statement, name) => {
                 running.held.side.remove(statement.id);
+                skipped.names.push(name.clone());
             }
+            Expected::PrepareAgain(statement) => running.held.side.remove(statement.id),
+            Expected::Known(name) => skipped.names.push(name.clone()),
             Expected::Failure(_)
             | Expected::CloseOurs
             | Expected::ParseRaw
@@ -632,7 +649,7 @@ fn skip_to_ready(running: &mut Running) -> Option<Bytes> {
         first = false;
         running.expected.pop_front();
     }
-    ours
+    skipped
 }
 
 /// Gives the client something that can be taken back no more.
@@ -660,8 +677,12 @@ fn hold_or_give(running: &mut Running, bytes: Bytes, out: &mut Vec<Output>) {
 
 /// Gives the client what is ours and has its turn now.
 fn give_ours(running: &mut Running, out: &mut Vec<Output>) {
-    while let Some(Expected::Ours(bytes)) = running.expected.front() {
-        let bytes = bytes.clone();
+    loop {
+        let bytes = match running.expected.front() {
+            Some(Expected::Ours(bytes)) => bytes.clone(),
+            Some(Expected::Known(_)) => reply::message(backend::parse_complete),
+            _ => return,
+        };
         running.expected.pop_front();
         hold_or_give(running, bytes, out);
     }

@@ -78,6 +78,9 @@ pub(super) enum Step {
 pub(super) enum Expected {
     /// ParseComplete for a statement of the client; the name is the client's.
     Parse(Arc<Prepared>, Bytes),
+    /// Nothing from the server, which has the statement already: ParseComplete for the client,
+    /// whose name for it this is.
+    Known(Bytes),
     /// ParseComplete for a statement that we prepare again; not for the client.
     PrepareAgain(Arc<Prepared>),
     /// CloseComplete for a statement that made room; not for the client.

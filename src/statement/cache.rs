@@ -235,3 +235,76 @@ impl Hasher for Folded {
         self.state ^ self.state >> 32
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cache() -> FactsCache {
+        FactsCache::new(1 << 20, [11, 13])
+    }
+
+    fn facts(cache: &FactsCache, text: &str) -> Arc<Facts> {
+        cache.facts(text.as_bytes(), Reading::STANDARD)
+    }
+
+    #[test]
+    fn a_text_is_read_once() {
+        let cache = cache();
+        let first = facts(&cache, "SHOW work_mem");
+        assert!(Arc::ptr_eq(&first, &facts(&cache, "SHOW work_mem")));
+        assert!(!Arc::ptr_eq(&first, &facts(&cache, "SHOW  work_mem")));
+    }
+
+    #[test]
+    fn texts_that_differ_in_literals_share_their_facts() {
+        let cache = cache();
+        let first = facts(&cache, "SELECT a FROM t WHERE id = 1 /* trace 1 */");
+        let second = facts(&cache, "select a from T where id = 2 /* trace 2 */");
+        assert!(Arc::ptr_eq(&first, &second));
+    }
+
+    #[test]
+    fn texts_whose_facts_are_made_of_literals_do_not() {
+        let cache = cache();
+        let first = facts(&cache, "SELECT set_config('a', 'b', false)");
+        let second = facts(&cache, "SELECT set_config('c', 'd', false)");
+        assert_ne!(first, second);
+        let plain = facts(&cache, "SELECT 1");
+        assert_ne!(plain, facts(&cache, "/* pgherd: primary */ SELECT 1"));
+    }
+
+    #[test]
+    fn a_text_is_not_shared_between_sessions_that_read_it_differently() {
+        let cache = cache();
+        let text = br"SELECT '\' || '; DELETE FROM t; --'";
+        let off = Reading::of_settings("off", "UTF8");
+        assert_eq!(
+            cache.facts(text, off).unparsed,
+            Some(crate::statement::Unparsed::Reading)
+        );
+        assert_eq!(cache.facts(text, Reading::STANDARD).unparsed, None);
+    }
+
+    #[test]
+    fn what_a_replica_refused_is_remembered_for_the_text_and_its_like() {
+        let cache = cache();
+        let refused = Learned::RefusedByReplica;
+        facts(&cache, "SELECT f(1)");
+        cache.learn_write(b"SELECT f(2)", Reading::STANDARD);
+        assert_eq!(facts(&cache, "SELECT f(2)").learned, refused);
+        assert_eq!(facts(&cache, "SELECT f(3)").learned, refused);
+        assert_eq!(facts(&cache, "SELECT g(3)").learned, Learned::Nothing);
+    }
+
+    #[test]
+    fn the_cache_stays_within_its_bytes() {
+        let cache = FactsCache::new(256 << 10, [1, 2]);
+        for number in 0..2_000 {
+            facts(&cache, &format!("SHOW setting_{number}"));
+            facts(&cache, &format!("SELECT column_{number} FROM t"));
+        }
+        assert!(cache.bytes() <= 256 << 10, "{} bytes", cache.bytes());
+        assert!(cache.entries() > 50);
+    }
+}

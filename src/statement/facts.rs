@@ -263,7 +263,7 @@ pub enum Kind {
     Execute,
     /// DEALLOCATE.
     Deallocate,
-    /// DECLARE ... CURSOR.
+    /// DECLARE ... CURSOR; names and changes are its query's.
     Declare {
         /// How long the cursor lives.
         hold: Hold,
@@ -434,9 +434,9 @@ pub enum Effect {
     },
     /// RESET ALL.
     ResetAll,
-    /// SET or RESET of `role`; also a setting.
+    /// SET or RESET of `role` for the session; also a setting. SET LOCAL is only a setting.
     Role,
-    /// SET or RESET of `session_authorization`, which also resets `role`.
+    /// SET or RESET of `session_authorization` for the session, which also resets `role`.
     SessionAuthorization,
     /// PREPARE.
     PreparedStatement {
@@ -525,6 +525,15 @@ impl Statement {
             effects: vec![Effect::Unknown],
             unparsed: Some(unparsed),
             ..Self::of_kind(Kind::Other)
+        }
+    }
+
+    /// The name after `pgherd.` of a setting that is the router's own, in SET, RESET and SHOW.
+    pub fn router_setting(&self) -> Option<&str> {
+        if let Kind::Set { name, .. } | Kind::Show { name } = &self.kind {
+            name.strip_prefix("pgherd.")
+        } else {
+            None
         }
     }
 

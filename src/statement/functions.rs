@@ -93,7 +93,6 @@ const BUILTINS: &[(&str, Builtin)] = &[
     ("pg_get_replication_slots", Depends),
     ("pg_indexes_size", Computes),
     ("pg_is_in_recovery", Depends),          // clients ask it to learn where they are
-    ("pg_is_other_temp_schema", Depends),
     ("pg_last_wal_receive_lsn", Depends),
     ("pg_last_wal_replay_lsn", Depends),
     ("pg_last_xact_replay_timestamp", Depends),
@@ -108,6 +107,7 @@ const BUILTINS: &[(&str, Builtin)] = &[
     ("pg_relation_size", Computes),
     ("pg_safe_snapshot_blocking_pids", Depends),
     ("pg_sequence_last_value", Depends),     // a standby's may be 32 ahead
+    ("pg_show_all_settings", Depends),       // SHOW ALL, which the primary answers
     ("pg_sleep", Computes),
     ("pg_sleep_for", Computes),
     ("pg_sleep_until", Computes),

@@ -226,10 +226,12 @@ impl<'a> Lexer<'a> {
             at: self.at,
         };
         ahead.take_while(is_space);
-        let starts_comment = ahead.byte(0) == Some(b'-') && ahead.byte(1) == Some(b'-');
+        while ahead.byte(0) == Some(b'-') && ahead.byte(1) == Some(b'-') {
+            ahead.take_while(|byte| byte != b'\n' && byte != b'\r');
+            ahead.take_while(is_space);
+        }
         match ahead.byte(0) {
             Some(b'\'') => Err(Unparsed::Lexeme),
-            Some(_) if starts_comment => Err(Unparsed::Lexeme),
             _ => Ok(TokenKind::String),
         }
     }
@@ -364,8 +366,8 @@ mod tests {
     #[test]
     fn strings_end_where_the_server_ends_them() {
         assert_eq!(
-            tokens(r"'a''b' E'a\'b' 'a\' x"),
-            ["'a''b'", r"E'a\'b'", r"'a\'", "x"]
+            tokens(r"'a''b' E'a\'b', 'a\' x"),
+            ["'a''b'", r"E'a\'b'", ",", r"'a\'", "x"]
         );
         assert_eq!(
             tokens("$$a'b$$ $x$ $$ $x$ a$b$c $1"),

@@ -38,3 +38,5 @@ pub use read::{JOINS_MAX, NESTING_MAX, STATEMENTS_MAX, TEXT_BYTES_MAX, TOKENS_MA
 
 #[cfg(test)]
 mod cases;
+#[cfg(test)]
+mod hostile;

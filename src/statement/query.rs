@@ -164,8 +164,11 @@ fn is_accounted_for(
 ) -> bool {
     let is_keyword = token.kind == TokenKind::Word && is_before_parenthesis(name);
     let is_type_or_alias = before.is_some_and(|before| before.is_mark("::") || before.is("as"));
+    let is_sampling = before.is_some_and(|before| before.is("tablesample"))
+        && matches!(name, "bernoulli" | "system");
     is_keyword
         || is_type_or_alias
+        || is_sampling
         || tree
             .functions
             .iter()
@@ -228,6 +231,7 @@ const BEFORE_PARENTHESIS: &[&str] = &[
     "offset",
     "on",
     "only",
+    "operator",
     "or",
     "ordinality",
     "over",

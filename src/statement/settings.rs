@@ -163,13 +163,10 @@ fn value_of(text: &str, tokens: &[Token<'_>]) -> Option<SetValue> {
 }
 
 fn setting_name(tokens: &[Token<'_>]) -> Option<(Box<str>, usize)> {
-    let (schema, name, next) = dotted_name(tokens, 0)?;
-    let name = name.to_ascii_lowercase();
-    let full = match schema {
-        Some(schema) => format!("{}.{name}", schema.to_ascii_lowercase()),
-        None => name,
-    };
-    Some((full.into(), next))
+    let (_, _, next) = dotted_name(tokens, 0)?;
+    let parts = tokens.get(..next)?.iter().filter_map(Token::name);
+    let name = parts.collect::<Vec<_>>().join(".").to_ascii_lowercase();
+    Some((name.into(), next))
 }
 
 fn whole_name(tokens: &[Token<'_>]) -> Option<Box<str>> {
@@ -179,9 +176,11 @@ fn whole_name(tokens: &[Token<'_>]) -> Option<Box<str>> {
 
 fn setting(name: Box<str>, value: SetValue, scope: SetScope) -> Statement {
     let mut effects = Vec::with_capacity(2);
-    match name.as_ref() {
-        "role" => effects.push(Effect::Role),
-        "session_authorization" => effects.push(Effect::SessionAuthorization),
+    match (name.as_ref(), scope) {
+        ("role", SetScope::Session) => effects.push(Effect::Role),
+        ("session_authorization", SetScope::Session) => {
+            effects.push(Effect::SessionAuthorization);
+        }
         _ => {}
     }
     effects.push(match (scope, &value) {

@@ -36,7 +36,7 @@ pub(super) fn read(text: &str, tokens: &[Token<'_>], cut: Option<Unparsed>) -> S
             session(&word, tokens)
         }
         "prepare" => prepare(tokens),
-        "declare" => declare(tokens),
+        "declare" => declare(text, tokens, cut),
         _ => Some(Statement::unknown(Unparsed::Command)),
     };
     read.unwrap_or_else(|| Statement::unknown(Unparsed::Syntax))
@@ -66,9 +66,17 @@ fn with_names(kind: Kind, tokens: &[Token<'_>]) -> Statement {
     let relations = target(tokens)
         .and_then(|at| dotted_name(tokens, at))
         .map(|(schema, name, _)| RelationName { schema, name });
+    let functions = if kind == Kind::Ddl {
+        // What is defined looks like a call, and nothing is called.
+        Vec::new()
+    } else if kind == Kind::Execute {
+        query::called(tokens.get(2..).unwrap_or_default())
+    } else {
+        query::called(tokens)
+    };
     let mut statement = Statement {
         relations: relations.into_iter().collect(),
-        functions: query::called(tokens),
+        functions,
         ..Statement::of_kind(kind)
     };
     if statement.kind == Kind::Ddl && makes_temporary(tokens) {
@@ -367,12 +375,12 @@ fn prepare(tokens: &[Token<'_>]) -> Option<Statement> {
     };
     tokens.get(after)?.is("as").then(|| Statement {
         effects: vec![Effect::PreparedStatement { name }],
-        functions: query::called(tokens),
+        functions: query::called(tokens.get(after..).unwrap_or_default()),
         ..Statement::of_kind(Kind::Prepare)
     })
 }
 
-fn declare(tokens: &[Token<'_>]) -> Option<Statement> {
+fn declare(text: &str, tokens: &[Token<'_>], cut: Option<Unparsed>) -> Option<Statement> {
     let name = tokens.get(1)?.name()?;
     let query_at = tokens.iter().position(|token| token.is("for"))?;
     let options = tokens.get(2..query_at)?;
@@ -387,9 +395,11 @@ fn declare(tokens: &[Token<'_>]) -> Option<Statement> {
         true => (Hold::Session, Effect::HoldCursor { name }),
         false => (Hold::Transaction, Effect::OpenCursor { name }),
     };
+    let query = tokens.get(query_at.saturating_add(1)..)?;
+    query.first().filter(|first| query::begins_query(first))?;
     Some(Statement {
+        kind: Kind::Declare { hold },
         effects: vec![effect],
-        functions: query::called(tokens),
-        ..Statement::of_kind(Kind::Declare { hold })
+        ..query::read(text, query, cut)
     })
 }

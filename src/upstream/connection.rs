@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 
-use super::observer::Opened;
 use crate::cluster::{Epoch, ServerId};
 use crate::net::Stream;
+use crate::telemetry::ServerEntry;
 use crate::wire::CancelKey;
 
 /// A connection to a server. `S` is what the session layer keeps with it, such as the prepared
@@ -41,10 +41,16 @@ pub struct Connection<S> {
     pub(super) at_rest: bool,
     /// The server's generation when the connection was begun; see `retire`.
     pub(super) generation: u64,
-    pub(super) _opened: Opened,
+    /// Its line in SHOW SERVERS, which ends with it.
+    pub(super) entry: ServerEntry,
 }
 
 impl<S> Connection<S> {
+    /// Counts a statement that is sent on it.
+    pub fn count_query(&self) {
+        self.entry.count_query();
+    }
+
     /// Takes note of a `ParameterStatus` that came during a session.
     pub fn set_parameter(&mut self, name: &str, value: &str) {
         if name == IN_HOT_STANDBY {

@@ -204,8 +204,8 @@ pub struct Full {
     pub waiting: usize,
     /// How long the one that is told waited.
     pub waited: Duration,
-    /// The setting that an operator would change.
-    pub setting: &'static str,
+    /// The setting that an operator would change, as the configuration names it.
+    pub setting: String,
 }
 
 impl fmt::Display for Full {

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 
 use super::connection::Connection;
-use super::{GetError, PoolObserver, Rules};
+use super::{GetError, Rules};
 use crate::cluster::{Address, Epoch, ServerId};
+use crate::telemetry::Telemetry;
 
 /// The part of the pools that has no connections in it.
 pub(super) struct Shared {
@@ -16,7 +17,7 @@ pub(super) struct Shared {
     /// The newest epoch that anybody named.
     epoch: AtomicU64,
     pub(super) rules: ArcSwap<Rules>,
-    pub(super) observer: Arc<dyn PoolObserver>,
+    pub(super) telemetry: Arc<Telemetry>,
 }
 
 /// What decides whether a connection to one server may be lent.
@@ -29,11 +30,7 @@ pub(super) struct Gate {
 }
 
 impl Shared {
-    pub(super) fn new(
-        addresses: Vec<Address>,
-        rules: Rules,
-        observer: Arc<dyn PoolObserver>,
-    ) -> Self {
+    pub(super) fn new(addresses: Vec<Address>, rules: Rules, telemetry: Arc<Telemetry>) -> Self {
         let gate = |address| Gate {
             address,
             floor: AtomicU64::new(0),
@@ -43,7 +40,7 @@ impl Shared {
             gates: addresses.into_iter().map(gate).collect(),
             epoch: AtomicU64::new(0),
             rules: ArcSwap::from_pointee(rules),
-            observer,
+            telemetry,
         }
     }
 
@@ -138,10 +135,11 @@ fn lifetime(setting: Duration, pid: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::tests::telemetry;
 
     fn shared() -> Shared {
         let address = "pg1".parse().unwrap();
-        Shared::new(vec![address], Rules::default(), Arc::new(()))
+        Shared::new(vec![address], Rules::default(), telemetry())
     }
 
     #[test]

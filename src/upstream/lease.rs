@@ -23,6 +23,7 @@ pub struct Lease<S: Default + Send + 'static> {
 impl<S: Default + Send + 'static> Lease<S> {
     pub(super) fn new(mut object: Object<Opener<S>>, shared: &Arc<Shared>) -> Self {
         object.at_rest = false;
+        object.entry.lend();
         Self {
             object: Some(object),
             shared: Arc::clone(shared),
@@ -49,6 +50,7 @@ impl<S: Default + Send + 'static> Lease<S> {
         if object.input.capacity() > RESTING_BUFFER_BYTES {
             object.input = BytesMut::new();
         }
+        object.entry.give_back();
         drop(object);
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use bytes::BytesMut;
 use deadpool::managed::{Manager, Metrics, RecycleError, RecycleResult};
@@ -10,17 +11,20 @@ use deadpool::managed::{Manager, Metrics, RecycleError, RecycleResult};
 use super::connection::{Connection, hot_standby};
 use super::gate::Shared;
 use super::login::log_in;
-use super::observer::Opened;
 use super::{ConnectError, Login};
 use crate::clock;
 use crate::cluster::ServerId;
 use crate::net::Idle;
+use crate::telemetry::{ServerConnectionInfo, ServerEntry};
+use crate::wire::CancelKey;
 
 /// What a pool of the crate asks for its connections.
 pub(super) struct Opener<S> {
     shared: Arc<Shared>,
     server: ServerId,
     login: Arc<Login>,
+    user: Arc<str>,
+    database: Arc<str>,
     /// What the last server connection reported: most report the same, and share one map.
     parameters: Mutex<Arc<BTreeMap<String, String>>>,
     state: PhantomData<fn() -> S>,
@@ -38,10 +42,8 @@ impl<S: Default + Send + 'static> Manager for Opener<S> {
         let epoch = self.shared.epoch();
         let generation = gate.generation();
         let limit = self.shared.rules.load().connect_timeout;
-        let begun = clock::now();
         let logged_in = log_in(&gate.address, &self.login, limit).await?;
         let now = clock::now();
-        let took = now.saturating_duration_since(begun);
         Ok(Box::new(Connection {
             is_hot_standby: hot_standby(&logged_in.parameters),
             stream: logged_in.stream,
@@ -49,13 +51,13 @@ impl<S: Default + Send + 'static> Manager for Opener<S> {
             server: self.server,
             epoch,
             parameters: self.share(logged_in.parameters),
+            entry: self.register(logged_in.cancel_key.as_ref()),
             cancel_key: logged_in.cancel_key,
             opened_at: now,
             last_used: now,
             state: S::default(),
             at_rest: true,
             generation,
-            _opened: Opened::new(&self.shared.observer, self.server, took),
         }))
     }
 
@@ -64,10 +66,7 @@ impl<S: Default + Send + 'static> Manager for Opener<S> {
         connection: &mut Box<Connection<S>>,
         _: &Metrics,
     ) -> RecycleResult<ConnectError> {
-        let rested_well = self.shared.may_rest(connection, clock::now());
-        // A server has nothing to say to a connection that rests but its end, or a changed
-        // setting; in both cases a new connection is the simplest answer.
-        match rested_well && connection.stream.check_idle() == Idle::Silent {
+        match is_good(&self.shared, connection, clock::now()) {
             true => Ok(()),
             false => Err(RecycleError::message("not good any more")),
         }
@@ -80,9 +79,22 @@ impl<S> Opener<S> {
             shared: Arc::clone(shared),
             server,
             login: Arc::clone(login),
+            user: login.user.as_str().into(),
+            database: login.database.as_str().into(),
             parameters: Mutex::default(),
             state: PhantomData,
         }
+    }
+
+    fn register(&self, key: Option<&CancelKey>) -> ServerEntry {
+        let directory = self.shared.telemetry.directory();
+        directory.register_server_connection(ServerConnectionInfo {
+            server: self.server,
+            user: Arc::clone(&self.user),
+            database: Arc::clone(&self.database),
+            backend_pid: key.map(|key| key.pid.cast_signed()),
+            connected_at: clock::wall(),
+        })
     }
 
     fn share(&self, parameters: BTreeMap<String, String>) -> Arc<BTreeMap<String, String>> {
@@ -95,4 +107,13 @@ impl<S> Opener<S> {
         }
         Arc::clone(&last)
     }
+}
+
+/// Whether a connection that rests may go on resting, or be lent.
+///
+/// A server has nothing to say to a connection that rests but its end, or a changed setting; in
+/// both cases a new connection is the simplest answer. One that spoke is to be closed: looking
+/// took a byte of what it said.
+pub(super) fn is_good<S>(shared: &Shared, connection: &Connection<S>, now: Instant) -> bool {
+    shared.may_rest(connection, now) && connection.stream.check_idle() == Idle::Silent
 }

@@ -11,37 +11,15 @@ use tokio::time::timeout;
 
 use super::gate::Shared;
 use super::lease::Lease;
-use super::opener::Opener;
+use super::opener::{Opener, is_good};
 use super::queue::Queue;
 use super::{ConnectError, Full, GetError, Login};
 use crate::clock;
-use crate::cluster::{Epoch, ServerId};
+use crate::cluster::{Epoch, Role, ServerId};
+use crate::telemetry::{PoolEntry, PoolInfo};
 
 /// A pool, to be kept by a session that uses it again and again: lending then looks nothing up.
 pub struct PoolHandle<S: Default + Send + 'static>(pub(super) Arc<Pool<S>>);
-
-/// The numbers of one pool at one moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PoolStatus {
-    /// The server.
-    pub server: ServerId,
-    /// The database.
-    pub database: String,
-    /// The role.
-    pub user: String,
-    /// How many connections it may have.
-    pub limit: usize,
-    /// How many it has.
-    pub size: usize,
-    /// How many of them are lent.
-    pub in_use: usize,
-    /// How many of them rest.
-    pub idle: usize,
-    /// How many clients wait.
-    pub waiting: usize,
-    /// How long the first of them has waited.
-    pub oldest_wait: Duration,
-}
 
 pub(super) struct Pool<S: Default + Send + 'static> {
     server: ServerId,
@@ -51,6 +29,8 @@ pub(super) struct Pool<S: Default + Send + 'static> {
     /// lends more than the limit.
     inner: ArcSwap<Slots<S>>,
     queue: Queue,
+    /// Its line in SHOW POOLS.
+    entry: PoolEntry,
 }
 
 /// A pool of the crate with the limit that it was made for.
@@ -62,12 +42,19 @@ struct Slots<S: Default + Send + 'static> {
 impl<S: Default + Send + 'static> PoolHandle<S> {
     pub(super) fn new(shared: &Arc<Shared>, server: ServerId, login: &Arc<Login>) -> Self {
         let limit = shared.rules.load().size;
+        let entry = shared.telemetry.directory().register_pool(PoolInfo {
+            server,
+            user: login.user.as_str().into(),
+            database: login.database.as_str().into(),
+            size: shown(limit),
+        });
         Self(Arc::new(Pool {
             server,
             login: Arc::clone(login),
             shared: Arc::clone(shared),
             inner: ArcSwap::from_pointee(Slots::new(shared, server, login, limit)),
             queue: Queue::default(),
+            entry,
         }))
     }
 
@@ -84,6 +71,10 @@ impl<S: Default + Send + 'static> PoolHandle<S> {
     /// `connect_timeout`, and both at `deadline`.
     pub async fn get(&self, epoch: Option<Epoch>, deadline: Instant) -> Result<Lease<S>, GetError> {
         let pool = &*self.0;
+        let role = match epoch {
+            Some(_) => Role::Primary,
+            None => Role::Replica,
+        };
         // Each turn closes one connection that was good for another time; there are no more of
         // them than the pool can hold, and the next one is new.
         let limit = pool.inner.load().limit;
@@ -91,7 +82,7 @@ impl<S: Default + Send + 'static> PoolHandle<S> {
             if let Some(epoch) = epoch {
                 pool.shared.admit(pool.server, epoch)?;
             }
-            let object = pool.take(deadline).await?;
+            let object = pool.take(role, deadline).await?;
             let is_new = Object::metrics(&object).recycle_count == 0;
             let lease = Lease::new(object, &pool.shared);
             if let Some(epoch) = epoch {
@@ -121,36 +112,22 @@ impl<S: Default + Send + 'static> PoolHandle<S> {
         &self.0.login
     }
 
-    /// The numbers of this pool.
-    pub fn status(&self, now: Instant) -> PoolStatus {
-        let inner = self.0.inner.load();
-        let status = inner.pool.status();
-        let oldest = self.0.queue.oldest();
-        PoolStatus {
-            server: self.0.server,
-            database: self.0.login.database.clone(),
-            user: self.0.login.user.clone(),
-            limit: inner.limit,
-            size: status.size,
-            in_use: status.size.saturating_sub(status.available),
-            idle: status.available,
-            waiting: self.0.queue.len(),
-            oldest_wait: oldest
-                .map_or(Duration::ZERO, |since| now.saturating_duration_since(since)),
-        }
-    }
-
-    /// Closes the resting connections that may not rest any longer.
+    /// Closes the resting connections that may not rest any longer, or are dead.
     pub(super) fn reap(&self, now: Instant) {
         let shared = &self.0.shared;
         let pool = &self.0.inner.load().pool;
         // The crate holds its lock during `retain`; the sockets are closed after it.
-        drop(pool.retain(|connection, _| shared.may_rest(connection, now)));
+        drop(pool.retain(|connection, _| is_good(shared, connection, now)));
     }
 
     /// Whether it has no connection, nobody waits, and nobody else has a handle.
     pub(super) fn is_unused(&self) -> bool {
-        Arc::strong_count(&self.0) == 1 && self.0.inner.load().pool.status().size == 0
+        Arc::strong_count(&self.0) == 1 && self.open() == 0
+    }
+
+    /// How many connections it has.
+    pub(super) fn open(&self) -> usize {
+        self.0.inner.load().pool.status().size
     }
 
     /// Takes over the limit of new rules. Connections that are lent end with their loan, so for a
@@ -160,6 +137,7 @@ impl<S: Default + Send + 'static> PoolHandle<S> {
         if pool.inner.load().limit != limit {
             let slots = Slots::new(&pool.shared, pool.server, &pool.login, limit);
             pool.inner.store(Arc::new(slots));
+            pool.entry.set_size(shown(limit));
         }
     }
 }
@@ -180,9 +158,10 @@ impl<S: Default + Send + 'static> fmt::Debug for PoolHandle<S> {
 }
 
 impl<S: Default + Send + 'static> Pool<S> {
-    async fn take(&self, deadline: Instant) -> Result<Object<Opener<S>>, GetError> {
-        let now = clock::now();
-        let left = deadline.saturating_duration_since(now);
+    /// `role` is what the client wants of the server, for the measure of its wait.
+    async fn take(&self, role: Role, deadline: Instant) -> Result<Object<Opener<S>>, GetError> {
+        let begun = clock::now();
+        let left = deadline.saturating_duration_since(begun);
         let (wait, queue_max, connect) = {
             let rules = self.shared.rules.load();
             (rules.wait_timeout, rules.queue_max, rules.connect_timeout)
@@ -196,42 +175,40 @@ impl<S: Default + Send + 'static> Pool<S> {
         // First without a timer and a place in the queue: nearly always that is all.
         match inner.pool.timeout_get(&timeouts).await {
             Err(PoolError::Timeout(TimeoutType::Wait)) => {}
-            result => return result.map_err(|error| self.explain(error)),
+            Ok(object) if Object::metrics(&object).recycle_count > 0 => {
+                // It was at hand: no second look at the clock.
+                self.shared.telemetry.pool_waited(role, Duration::ZERO);
+                return Ok(object);
+            }
+            result => {
+                let waited = clock::now().saturating_duration_since(begun);
+                self.shared.telemetry.pool_waited(role, waited);
+                return result.map_err(explain);
+            }
         }
-        let Some(place) = self.queue.enter(now, queue_max) else {
-            let full = self.full(&inner, Duration::ZERO, "pool.queue_max");
+        let Some(place) = self.queue.enter(queue_max) else {
+            let full = self.full(&inner, Duration::ZERO, "queue");
             return Err(GetError::QueueFull(full));
         };
+        let wait_entry = self.entry.begin_wait(begun);
         timeouts.wait = Some(wait.min(left));
         let all = left.saturating_add(TIMER_SLACK);
         let result = timeout(all, inner.pool.timeout_get(&timeouts)).await;
         drop(place);
-        let waited = clock::now().saturating_duration_since(now);
-        self.shared.observer.waited(self.server, waited);
+        let waited = wait_entry.end(clock::now());
+        self.shared.telemetry.pool_waited(role, waited);
         match result {
-            Ok(Err(PoolError::Timeout(TimeoutType::Wait))) => Err(GetError::WaitTimedOut(
-                self.full(&inner, waited, "pool.size"),
-            )),
-            Ok(result) => result.map_err(|error| self.explain(error)),
+            Ok(Err(PoolError::Timeout(TimeoutType::Wait))) => {
+                Err(GetError::WaitTimedOut(self.full(&inner, waited, "size")))
+            }
+            Ok(result) => result.map_err(explain),
             // The wait ended by itself before that: what took longer was connecting.
-            Err(_elapsed) => Err(self.explain(PoolError::Timeout(TimeoutType::Create))),
+            Err(_elapsed) => Err(explain(PoolError::Timeout(TimeoutType::Create))),
         }
     }
 
-    fn explain(&self, error: PoolError<ConnectError>) -> GetError {
-        let error = match error {
-            PoolError::Backend(error) => error,
-            // We never close a pool, and have no hooks; all that is left is the limit of time.
-            PoolError::Timeout(_)
-            | PoolError::Closed
-            | PoolError::NoRuntimeSpecified
-            | PoolError::PostCreateHook(_) => ConnectError::TimedOut,
-        };
-        self.shared.observer.failed(self.server, &error);
-        GetError::Connect(error)
-    }
-
-    fn full(&self, slots: &Slots<S>, waited: Duration, setting: &'static str) -> Box<Full> {
+    /// `setting` is the last part of the name of the setting that an operator would change.
+    fn full(&self, slots: &Slots<S>, waited: Duration, setting: &str) -> Box<Full> {
         Box::new(Full {
             server: self.server,
             database: self.login.database.clone(),
@@ -240,7 +217,7 @@ impl<S: Default + Send + 'static> Pool<S> {
             open: slots.pool.status().size,
             waiting: self.queue.len(),
             waited,
-            setting,
+            setting: format!("cluster.{}.pool.{setting}", self.shared.telemetry.cluster()),
         })
     }
 }
@@ -261,6 +238,22 @@ impl<S: Default + Send + 'static> Slots<S> {
             .expect("the runtime is named");
         Self { pool, limit }
     }
+}
+
+fn explain(error: PoolError<ConnectError>) -> GetError {
+    GetError::Connect(match error {
+        PoolError::Backend(error) => error,
+        // We never close a pool, and have no hooks; all that is left is the limit of time.
+        PoolError::Timeout(_)
+        | PoolError::Closed
+        | PoolError::NoRuntimeSpecified
+        | PoolError::PostCreateHook(_) => ConnectError::TimedOut,
+    })
+}
+
+/// A limit as the directory counts.
+fn shown(limit: usize) -> u32 {
+    u32::try_from(limit).unwrap_or(u32::MAX)
 }
 
 /// Timers count in milliseconds: two that should end together may end in any order.

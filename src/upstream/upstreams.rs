@@ -7,10 +7,11 @@ use std::time::Instant;
 
 use super::gate::Shared;
 use super::lease::Lease;
-use super::pool::{PoolHandle, PoolStatus};
-use super::{GetError, Login, PoolObserver, Rules};
+use super::pool::PoolHandle;
+use super::{GetError, Login, Rules};
 use crate::clock;
 use crate::cluster::{Address, Epoch, ServerId};
+use crate::telemetry::Telemetry;
 
 /// The connections to the servers of one cluster. `S` is what the session layer keeps with each.
 pub struct Upstreams<S: Default + Send + 'static> {
@@ -21,10 +22,11 @@ pub struct Upstreams<S: Default + Send + 'static> {
 type Pools<S> = BTreeMap<(ServerId, Arc<Login>), PoolHandle<S>>;
 
 impl<S: Default + Send + 'static> Upstreams<S> {
-    /// Pools for the servers at these addresses, in the order of their [`ServerId`].
-    pub fn new(addresses: Vec<Address>, rules: Rules, observer: Arc<dyn PoolObserver>) -> Self {
+    /// Pools for the servers at these addresses, in the order of their [`ServerId`]. They and their
+    /// connections are shown in the directory of `telemetry`.
+    pub fn new(addresses: Vec<Address>, rules: Rules, telemetry: Arc<Telemetry>) -> Self {
         Self {
-            shared: Arc::new(Shared::new(addresses, rules, observer)),
+            shared: Arc::new(Shared::new(addresses, rules, telemetry)),
             pools: RwLock::default(),
         }
     }
@@ -84,7 +86,7 @@ impl<S: Default + Send + 'static> Upstreams<S> {
         self.sweep(server);
     }
 
-    /// Closes connections that rested or lived too long, and forgets pools that nobody uses. To be
+    /// Closes connections that rested or lived too long, or that their server closed, and forgets pools that nobody uses. To be
     /// called every few seconds.
     pub fn reap(&self) {
         let now = clock::now();
@@ -103,12 +105,6 @@ impl<S: Default + Send + 'static> Upstreams<S> {
         for pool in self.handles() {
             pool.resize(size);
         }
-    }
-
-    /// The numbers of all pools, by server and identity.
-    pub fn status(&self) -> Vec<PoolStatus> {
-        let now = clock::now();
-        self.handles().iter().map(|pool| pool.status(now)).collect()
     }
 
     /// Where a server listens, for a cancel request.

@@ -80,23 +80,20 @@ impl Directory {
         server::views(&self.shared)
     }
 
-    /// The pools by server, database and user, with what their connections do.
+    /// The pools by database, user and server, with what their connections do.
     pub fn pools(&self, now: Instant) -> Vec<PoolView> {
         let mut views = pool::views(&self.shared, now);
         for connection in self.server_connections() {
-            let pool = views.iter_mut().find(|pool| {
-                pool.info.server == connection.info.server
-                    && pool.info.user == connection.info.user
-                    && pool.info.database == connection.info.database
-            });
-            if let Some(pool) = pool {
+            let info = &connection.info;
+            let key = pool::key(&info.database, &info.user, info.server);
+            if let Some(pool) = views.get_mut(&key) {
                 match connection.state {
                     ServerConnectionState::Idle => pool.idle += 1,
                     ServerConnectionState::Active => pool.in_use += 1,
                 }
             }
         }
-        views
+        views.into_values().collect()
     }
 
     /// The work of all clients by database, those that are gone included.

@@ -1,6 +1,8 @@
 //! The pools, and who waits in them.
 
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -35,7 +37,8 @@ pub struct PoolWait {
     ticket: (Instant, u64),
 }
 
-/// A pool as SHOW POOLS shows it.
+/// A pool as SHOW POOLS shows it. Pools of the same server, user and database are one here: after a
+/// change of a password there are two of them until the older one is empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolView {
     /// Which one it is.
@@ -53,6 +56,8 @@ pub struct PoolView {
 #[derive(Debug)]
 pub(super) struct Record {
     info: PoolInfo,
+    /// Since a reload it may be another than the pool began with.
+    size: AtomicU32,
     /// Locked only by those who must wait anyway, and by SHOW.
     waiting: Mutex<BTreeSet<(Instant, u64)>>,
 }
@@ -66,6 +71,11 @@ impl PoolEntry {
             record: Arc::clone(&self.record),
             ticket,
         }
+    }
+
+    /// Says how many connections the pool may have from now on.
+    pub fn set_size(&self, size: u32) {
+        self.record.size.store(size, Ordering::Relaxed);
     }
 }
 
@@ -91,6 +101,7 @@ impl Drop for PoolWait {
 pub(super) fn register(shared: &Arc<Shared>, info: PoolInfo) -> PoolEntry {
     let key = shared.id();
     let record = Arc::new(Record {
+        size: AtomicU32::new(info.size),
         info,
         waiting: Mutex::default(),
     });
@@ -102,33 +113,52 @@ pub(super) fn register(shared: &Arc<Shared>, info: PoolInfo) -> PoolEntry {
     }
 }
 
-pub(super) fn views(shared: &Shared, now: Instant) -> Vec<PoolView> {
+pub(super) fn views(shared: &Shared, now: Instant) -> BTreeMap<Key, PoolView> {
     let records: Vec<_> = lock(&shared.pools).values().map(Arc::clone).collect();
-    let mut views: Vec<_> = records
-        .iter()
-        .map(|record| {
-            let waiting = lock(&record.waiting);
-            PoolView {
-                info: record.info.clone(),
-                in_use: 0,
-                idle: 0,
-                waiting: u32::try_from(waiting.len()).unwrap_or(u32::MAX),
-                oldest_wait: waiting.first().map_or(Duration::ZERO, |(since, _)| {
-                    now.saturating_duration_since(*since)
-                }),
+    let mut views = BTreeMap::new();
+    for record in records {
+        let view = record.view(now);
+        let info = &view.info;
+        match views.entry(key(&info.database, &info.user, info.server)) {
+            Entry::Vacant(place) => {
+                place.insert(view);
             }
-        })
-        .collect();
-    views.sort_by(|a, b| {
-        let key = |view: &PoolView| {
-            let info = &view.info;
-            (
-                Arc::clone(&info.database),
-                Arc::clone(&info.user),
-                info.server,
-            )
-        };
-        key(a).cmp(&key(b))
-    });
+            Entry::Occupied(mut same) => same.get_mut().add(&view),
+        }
+    }
     views
+}
+
+/// The order of the lines, and what makes two pools one line.
+pub(super) type Key = (Arc<str>, Arc<str>, ServerId);
+
+pub(super) fn key(database: &Arc<str>, user: &Arc<str>, server: ServerId) -> Key {
+    (Arc::clone(database), Arc::clone(user), server)
+}
+
+impl Record {
+    fn view(&self, now: Instant) -> PoolView {
+        let waiting = lock(&self.waiting);
+        let oldest = waiting.first().map(|(since, _)| *since);
+        PoolView {
+            info: PoolInfo {
+                size: self.size.load(Ordering::Relaxed),
+                ..self.info.clone()
+            },
+            in_use: 0,
+            idle: 0,
+            waiting: u32::try_from(waiting.len()).unwrap_or(u32::MAX),
+            oldest_wait: oldest
+                .map_or(Duration::ZERO, |since| now.saturating_duration_since(since)),
+        }
+    }
+}
+
+impl PoolView {
+    /// Adds a pool of the same name, before connections are counted.
+    fn add(&mut self, other: &Self) {
+        self.info.size = self.info.size.saturating_add(other.info.size);
+        self.waiting = self.waiting.saturating_add(other.waiting);
+        self.oldest_wait = self.oldest_wait.max(other.oldest_wait);
+    }
 }

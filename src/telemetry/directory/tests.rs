@@ -139,6 +139,40 @@ fn a_pool_counts_its_connections_and_its_queue() {
 }
 
 #[test]
+fn a_pool_shows_its_new_size_after_a_reload() {
+    let directory = Directory::new(Instant::now());
+    let entry = directory.register_pool(pool(1));
+    entry.set_size(5);
+    assert_eq!(directory.pools(Instant::now()).remove(0).info.size, 5);
+}
+
+#[test]
+fn pools_of_one_name_are_one_line() {
+    let start = Instant::now();
+    let directory = Directory::new(start);
+    let [old, new, _other] = [1, 1, 0].map(|server| directory.register_pool(pool(server)));
+    let _connections =
+        [1, 1].map(|server| directory.register_server_connection(connection(server)));
+    let _waits = [
+        old.begin_wait(start),
+        new.begin_wait(start + Duration::from_secs(1)),
+    ];
+    let expected = PoolView {
+        info: PoolInfo {
+            size: 40,
+            ..pool(1)
+        },
+        in_use: 0,
+        idle: 2,
+        waiting: 2,
+        oldest_wait: Duration::from_secs(2),
+    };
+    let pools = directory.pools(start + Duration::from_secs(2));
+    assert_eq!(pools.len(), 2);
+    assert_eq!(pools[1], expected);
+}
+
+#[test]
 fn an_idle_client_costs_less_than_half_a_kilobyte() {
     let record = client::RECORD_BYTES + size_of::<ClientEntry>();
     assert!(record < 300, "{record} bytes");

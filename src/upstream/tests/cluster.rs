@@ -14,6 +14,7 @@ use sha2::Sha256;
 
 use crate::clock;
 use crate::cluster::{Address, Epoch, ServerId};
+use crate::upstream::tests::telemetry;
 use crate::upstream::{
     AuthMethod, ConnectError, GetError, Lease, Login, LookupError, LookupRules, Rules, Secret,
     Upstreams, VerifierSource, cancel,
@@ -55,7 +56,8 @@ impl Postgres {
     }
 
     async fn try_login(&self, user: &str, secret: Secret) -> Result<Lease<()>, GetError> {
-        let upstreams = Upstreams::new(vec![self.address.clone()], Rules::default(), Arc::new(()));
+        let addresses = vec![self.address.clone()];
+        let upstreams = Upstreams::new(addresses, Rules::default(), telemetry());
         upstreams
             .get(
                 ServerId(0),

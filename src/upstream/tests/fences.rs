@@ -42,7 +42,7 @@ async fn a_route_that_is_fenced_while_it_waits_is_refused() {
     let held = setup.write(1).await.unwrap();
     let pool = setup.pool();
     let waiting = tokio::spawn(async move { pool.get(Some(Epoch(1)), soon()).await });
-    while setup.upstreams.status()[0].waiting == 0 {
+    while setup.shown().waiting == 0 {
         tokio::task::yield_now().await;
     }
     setup.upstreams.fence(SERVER, Epoch(2));

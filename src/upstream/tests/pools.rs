@@ -7,46 +7,26 @@ use std::time::{Duration, Instant};
 use super::fake::{Fake, Script, frame, login, welcome};
 use crate::clock;
 use crate::cluster::{Epoch, ServerId};
-use crate::upstream::{
-    ConnectError, GetError, Lease, PoolHandle, PoolObserver, Rules, Secret, Upstreams,
-};
+use crate::telemetry::{PoolView, Telemetry};
+use crate::upstream::tests::telemetry;
+use crate::upstream::{ConnectError, GetError, Lease, PoolHandle, Rules, Secret, Upstreams};
 
 pub(super) const SERVER: ServerId = ServerId(0);
-
-#[derive(Debug, Default)]
-pub(super) struct Counts {
-    opened: AtomicUsize,
-    closed: AtomicUsize,
-    waited: AtomicUsize,
-}
-
-impl PoolObserver for Counts {
-    fn opened(&self, _: ServerId, _: Duration) {
-        self.opened.fetch_add(1, Ordering::SeqCst);
-    }
-    fn closed(&self, _: ServerId) {
-        self.closed.fetch_add(1, Ordering::SeqCst);
-    }
-    fn waited(&self, _: ServerId, _: Duration) {
-        self.waited.fetch_add(1, Ordering::SeqCst);
-    }
-}
 
 pub(super) struct Setup {
     pub(super) fake: Fake,
     pub(super) upstreams: Upstreams<()>,
-    counts: Arc<Counts>,
+    pub(super) telemetry: Arc<Telemetry>,
 }
 
 pub(super) async fn setup(in_hot_standby: &str, rules: Rules) -> Setup {
     let fake = Fake::start(Script::Say(welcome(in_hot_standby))).await;
-    let counts = Arc::new(Counts::default());
-    let observer: Arc<dyn PoolObserver> = Arc::<Counts>::clone(&counts);
-    let upstreams = Upstreams::new(vec![fake.address.clone()], rules, observer);
+    let telemetry = telemetry();
+    let upstreams = Upstreams::new(vec![fake.address.clone()], rules, Arc::clone(&telemetry));
     Setup {
         fake,
         upstreams,
-        counts,
+        telemetry,
     }
 }
 
@@ -61,6 +41,16 @@ impl Setup {
 
     pub(super) async fn write(&self, epoch: u64) -> Result<Lease<()>, GetError> {
         self.pool().get(Some(Epoch(epoch)), soon()).await
+    }
+
+    /// The lines of SHOW POOLS.
+    pub(super) fn pools(&self) -> Vec<PoolView> {
+        self.telemetry.directory().pools(clock::now())
+    }
+
+    /// The line of the one pool.
+    pub(super) fn shown(&self) -> PoolView {
+        self.pools().remove(0)
     }
 }
 
@@ -96,8 +86,7 @@ async fn a_dropped_or_discarded_lease_closes_its_connection() {
     drop(setup.read().await);
     setup.read().await.discard();
     setup.fake.wait_for_closed(2).await;
-    assert_eq!(setup.upstreams.status()[0].size, 0);
-    assert_eq!(setup.counts.closed.load(Ordering::SeqCst), 2);
+    assert_eq!(setup.pool().open(), 0);
 }
 
 #[tokio::test]
@@ -159,7 +148,7 @@ async fn a_full_pool_says_so_and_not_that_the_server_is_down() {
         panic!("{error:?}");
     };
     assert_eq!((full.size, full.open, full.waiting), (1, 1, 0));
-    assert_eq!(full.setting, "pool.size");
+    assert_eq!(full.setting, "cluster.main.pool.size");
     assert!(full.waited >= Duration::from_millis(20));
     held.release();
     setup.read().await.release();
@@ -181,18 +170,18 @@ async fn a_full_queue_refuses_at_once() {
     let held = setup.read().await;
     let pool = setup.pool();
     let waiting = tokio::spawn(async move { pool.get(None, soon()).await });
-    while setup.upstreams.status()[0].waiting == 0 {
+    while setup.shown().waiting == 0 {
         tokio::task::yield_now().await;
     }
     let error = setup.pool().get(None, soon()).await.unwrap_err();
     let GetError::QueueFull(full) = error else {
         panic!("{error:?}");
     };
-    assert_eq!((full.waiting, full.setting), (1, "pool.queue_max"));
+    assert_eq!(full.waiting, 1);
+    assert_eq!(full.setting, "cluster.main.pool.queue");
     held.release();
     waiting.await.unwrap().unwrap().release();
-    assert_eq!(setup.counts.waited.load(Ordering::SeqCst), 1);
-    assert_eq!(setup.upstreams.status()[0].waiting, 0);
+    assert_eq!(setup.shown().waiting, 0);
 }
 
 #[tokio::test]
@@ -201,12 +190,12 @@ async fn a_client_that_gives_up_leaves_its_place() {
     let held = setup.read().await;
     let pool = setup.pool();
     let waiting = tokio::spawn(async move { pool.get(None, soon()).await });
-    while setup.upstreams.status()[0].waiting == 0 {
+    while setup.shown().waiting == 0 {
         tokio::task::yield_now().await;
     }
     waiting.abort();
     assert!(waiting.await.unwrap_err().is_cancelled());
-    assert_eq!(setup.upstreams.status()[0].waiting, 0);
+    assert_eq!(setup.shown().waiting, 0);
     held.release();
     setup.read().await.release();
 }
@@ -220,7 +209,7 @@ async fn what_rested_too_long_is_reaped_and_an_empty_pool_forgotten() {
     let setup = setup("off", rules).await;
     setup.read().await.release();
     let deadline = soon();
-    while !setup.upstreams.status().is_empty() {
+    while !setup.pools().is_empty() {
         assert!(clock::now() < deadline, "the pool is still there");
         tokio::task::yield_now().await;
         setup.upstreams.reap();
@@ -233,10 +222,10 @@ async fn a_pool_that_somebody_holds_is_not_forgotten() {
     let setup = setup("off", Rules::default()).await;
     let pool = setup.pool();
     setup.upstreams.reap();
-    assert_eq!(setup.upstreams.status().len(), 1);
+    assert_eq!(setup.pools().len(), 1);
     drop(pool);
     setup.upstreams.reap();
-    assert_eq!(setup.upstreams.status().len(), 0);
+    assert_eq!(setup.pools(), vec![]);
 }
 
 #[tokio::test]
@@ -247,7 +236,6 @@ async fn a_changed_secret_is_another_pool() {
     let lease = setup.upstreams.get(SERVER, &other, None, soon()).await;
     lease.unwrap().release();
     assert_eq!(setup.fake.accepted(), 2);
-    assert_eq!(setup.upstreams.status().len(), 2);
 }
 
 #[tokio::test]
@@ -283,11 +271,8 @@ async fn a_server_that_is_not_configured_has_no_pool() {
 #[tokio::test]
 async fn a_failed_connection_leaves_the_pool_as_it_was() {
     let fake = Fake::start(Script::SayAndClose(Vec::new())).await;
-    let upstreams: Upstreams<()> = Upstreams::new(
-        vec![fake.address.clone()],
-        small(1, Duration::ZERO, 1),
-        Arc::new(()),
-    );
+    let rules = small(1, Duration::ZERO, 1);
+    let upstreams: Upstreams<()> = Upstreams::new(vec![fake.address.clone()], rules, telemetry());
     for _ in 0..3 {
         let error = upstreams
             .get(SERVER, &login(Secret::None), None, soon())
@@ -295,14 +280,15 @@ async fn a_failed_connection_leaves_the_pool_as_it_was() {
             .unwrap_err();
         assert_eq!(error, GetError::Connect(ConnectError::Reset));
     }
-    assert_eq!(upstreams.status()[0].size, 0);
+    let pool = upstreams.pool(SERVER, &login(Secret::None)).unwrap();
+    assert_eq!(pool.open(), 0);
 }
 
 #[tokio::test]
 async fn a_server_that_never_answers_is_told_apart_from_a_full_pool() {
     let fake = Fake::start(Script::Say(Vec::new())).await;
     let rules = small(1, Duration::from_secs(60), 5);
-    let upstreams: Upstreams<()> = Upstreams::new(vec![fake.address.clone()], rules, Arc::new(()));
+    let upstreams: Upstreams<()> = Upstreams::new(vec![fake.address.clone()], rules, telemetry());
     let pool = upstreams.pool(SERVER, &login(Secret::None)).unwrap();
     let deadline = clock::now() + Duration::from_millis(60);
     let (first, second) = tokio::join!(pool.get(None, deadline), pool.get(None, deadline));
@@ -339,9 +325,11 @@ async fn no_more_connections_are_lent_than_the_pool_has() {
     for client in clients {
         client.await.unwrap();
     }
-    let status = &setup.upstreams.status()[0];
-    assert_eq!((status.in_use, status.waiting), (0, 0), "{status:?}");
-    let counts = &setup.counts;
-    let open = counts.opened.load(Ordering::SeqCst) - counts.closed.load(Ordering::SeqCst);
-    assert_eq!(open, status.size, "{status:?}");
+    let shown = setup.shown();
+    assert_eq!((shown.in_use, shown.waiting), (0, 0), "{shown:?}");
+    assert_eq!(
+        usize::try_from(shown.idle).unwrap(),
+        setup.pool().open(),
+        "{shown:?}"
+    );
 }
