@@ -156,7 +156,7 @@ impl Conversation {
             if self.end == End::Closing && self.to_client.is_empty() {
                 return Ok(());
             }
-            if self.end == End::ClientDone && !self.session.is_active() {
+            if self.end == End::ClientDone && self.is_abandoned() {
                 return Ok(());
             }
             self.show_state();
@@ -164,6 +164,13 @@ impl Conversation {
             self.now = clock::now();
             self.attend(woken).await;
         }
+    }
+
+    /// Whether nothing more can come of a conversation whose client sends no more: nothing runs,
+    /// or what runs waits for the client.
+    fn is_abandoned(&self) -> bool {
+        let waits = self.session.wants_client() && self.to_server.is_empty();
+        !self.session.is_active() || waits
     }
 
     /// Handles everything that was read, until more is needed.
