@@ -90,6 +90,8 @@ impl Session {
         let Ok(query) = Query::parse(frame.body()) else {
             return self.refuse_and_close(&malformed("Query"), held, out);
         };
+        // As in PostgreSQL, where a Query uses the place of the unnamed statement.
+        self.names.remove(b"");
         let facts = world.texts.facts.facts(query.text, self.reading);
         if let Some(answer) = self.answer_here(world, query.text, &facts) {
             local::note(out);
@@ -453,6 +455,10 @@ impl Session {
         }
         for statement in &facts.statements {
             unit.traits.set(traits_of(&statement.kind));
+            if matches!(statement.kind, Kind::Do | Kind::Call) {
+                // Code that nobody reads, which may leave anything.
+                unit.leaves.insert(Pin::NotUnderstood);
+            }
             if let Kind::Transaction(verb) = &statement.kind {
                 unit.note_verb(verb);
             }

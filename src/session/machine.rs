@@ -16,7 +16,7 @@ use super::unit::Unit;
 use super::waiting::Waiting;
 use super::{Condition, Input, Note, Output, Refusal, World, reply};
 use crate::cluster::{Epoch, ServerId};
-use crate::policy::{Need, Route, Why};
+use crate::policy::{Intent, Need, Route, Why};
 use crate::statement::Reading;
 use crate::wire::backend::ParameterStatus;
 use crate::wire::frame::{Cut, Frame};
@@ -179,6 +179,8 @@ impl Session {
             Input::ServerLost => self.server_lost(world, state, out),
             Input::SnapshotChanged => match state {
                 State::Waiting(waiting) => self.look_again(world, waiting, out),
+                // It may hang, or be cut off and still take writes that nobody will ever see.
+                other if other.is_on_an_old_primary(world) => self.server_lost(world, other, out),
                 other => other,
             },
             Input::Timer => self.handle_timer(world, state, out),
@@ -482,6 +484,20 @@ impl Session {
 }
 
 impl State {
+    /// Whether a connection is held for writing to a server that was the primary and is not.
+    fn is_on_an_old_primary(&self, world: &World<'_>) -> bool {
+        let held = match self {
+            Self::Running(running) => Some(running.held()),
+            Self::Resting(held) | Self::Gathering(_, held) | Self::Draining(held) => held.as_ref(),
+            Self::Waiting(_) | Self::Closed => None,
+        };
+        held.is_some_and(|held| {
+            held.route.intent == Intent::Write
+                && held.route.epoch < world.snapshot.epoch
+                && world.snapshot.primary() != Some(held.server)
+        })
+    }
+
     fn resting(held: Held) -> Self {
         Self::Resting(Some(held))
     }

@@ -85,6 +85,10 @@ enum Copy {
 }
 
 impl Running {
+    pub(super) const fn held(&self) -> &Held {
+        &self.held
+    }
+
     pub(super) fn wants_client(&self) -> bool {
         self.open != Open::Complete || self.copy == Copy::In
     }

@@ -12,10 +12,10 @@ use crate::cluster::{ByteCount, ServerId, Snapshot};
 use crate::policy::RouteRules;
 use crate::session::machine::State;
 use crate::session::{
-    Condition, Denial, Input, Interner, Output, Refusal, Rules, ServerSide, Session, TextSettings,
+    Condition, Denial, Input, Output, Refusal, Rules, ServerSide, Session, TextSettings, Texts,
     World,
 };
-use crate::statement::{Catalog, FactsCache};
+use crate::statement::Catalog;
 use crate::wire::{Cut, Limits, Splitter};
 
 /// What a client may say. `…` stands for a text that is too long to hold.
@@ -136,8 +136,7 @@ struct Room {
     session: Session,
     snapshot: Snapshot,
     rules: Rules,
-    facts: FactsCache,
-    interner: Interner,
+    texts: Texts,
     catalog: Catalog,
     now: Instant,
     alarm: Option<Instant>,
@@ -177,8 +176,7 @@ impl Room {
                 prepared_statements_max: 2,
                 ..Rules::default()
             },
-            facts: FactsCache::new(1 << 20, [1, 2]),
-            interner: Interner::new(100),
+            texts: Texts::new(1 << 20, [1, 2]),
             catalog: catalog(),
             now,
             alarm: None,
@@ -274,8 +272,7 @@ impl Room {
             snapshot: &self.snapshot,
             rules: &self.rules,
             route: &route,
-            facts: &self.facts,
-            interner: &self.interner,
+            texts: &self.texts,
             catalog: Some(&self.catalog),
             load: &|_| 0,
             server_statements_max: 2,
