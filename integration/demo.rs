@@ -1,11 +1,21 @@
 //! The demo from the outside: the program plays its story, and keeps its promise to clean up.
 //!
 //! Its ports are asked for far from those of a demo that somebody may be running meanwhile.
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests act, and fail by panicking"
+)]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Lines};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -91,39 +101,52 @@ fn assert_nothing_is_left_of(directory: &Path) {
 }
 
 #[test]
-fn the_script_passes_and_says_so_by_its_exit_code() {
-    let output = Command::new(env!("CARGO_BIN_EXE_pgherd"))
-        .args(["demo", "--script", "--port", "16432", "--http", "18432"])
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{text}");
-    assert!(text.contains("\nPASS in "), "{text}");
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn nothing_is_left_behind_whichever_way_the_demo_ends() {
-    for (signal, code) in [
-        (Signal::INT, Some(0)),
-        (Signal::TERM, Some(0)),
-        (Signal::KILL, None),
-    ] {
-        let mut demo = Demo::start(&["--replicas", "1", "--port", "17432", "--http", "19432"]);
-        demo.wait_for("break it");
-        let directory = demo.directory();
-        assert!(directory.exists());
-        demo.signal(signal);
-        assert_eq!(demo.child.wait().unwrap().code(), code);
-        assert_nothing_is_left_of(&directory);
-    }
-}
-
-#[test]
 fn the_script_needs_two_replicas() {
     let output = Command::new(env!("CARGO_BIN_EXE_pgherd"))
         .args(["demo", "--script", "--replicas", "1"])
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(2));
+}
+
+/// One at a time: the script measures.
+fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// In one module, so that `./dev test --quick` can leave them out by its name.
+mod with_postgres {
+    use super::*;
+
+    #[test]
+    fn the_script_passes_and_says_so_by_its_exit_code() {
+        let _alone = alone();
+        let output = Command::new(env!("CARGO_BIN_EXE_pgherd"))
+            .args(["demo", "--script", "--port", "16432", "--http", "18432"])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{text}");
+        assert!(text.contains("\nPASS in "), "{text}");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn nothing_is_left_behind_whichever_way_the_demo_ends() {
+        let _alone = alone();
+        for (signal, code) in [
+            (Signal::INT, Some(0)),
+            (Signal::TERM, Some(0)),
+            (Signal::KILL, None),
+        ] {
+            let mut demo = Demo::start(&["--replicas", "1", "--port", "17432", "--http", "19432"]);
+            demo.wait_for("break it");
+            let directory = demo.directory();
+            assert!(directory.exists());
+            demo.signal(signal);
+            assert_eq!(demo.child.wait().unwrap().code(), code);
+            assert_nothing_is_left_of(&directory);
+        }
+    }
 }
