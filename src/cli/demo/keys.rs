@@ -50,7 +50,9 @@ pub(super) async fn play(
     play.tell_keys(terminal.needs_enter())?;
     let played = play.until_enough(&mut terminal, signals).await;
     // Told first, since stopping takes a moment. That nobody reads it must not keep us.
-    writeln!(play.out, "stopping the servers, removing their files").ok();
+    let is_kept = play.stage.cluster.data() != play.stage.cluster.directory();
+    let files = if is_kept { "keeping" } else { "removing" };
+    writeln!(play.out, "stopping the servers, {files} their files").ok();
     play.stage.close().await?;
     played.map(|()| Outcome::Fine)
 }

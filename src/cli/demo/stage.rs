@@ -46,7 +46,7 @@ pub(super) enum DemoError {
     #[error(transparent)]
     Io(#[from] io::Error),
     /// Somebody did not want to wait.
-    #[error("stopped before the end; nothing is left behind")]
+    #[error("stopped before the end")]
     Interrupted,
     /// The router found no primary.
     #[error("pgherd found no primary within {} s", READY.as_secs())]
