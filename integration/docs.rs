@@ -2,6 +2,12 @@
 //! that is otherwise written by hand: `<!-- printed: name -->` and `<!-- end -->`.
 //!
 //! The tests fail when a page differs; `UPDATE_DOCS=1 cargo test --test tidy` writes it.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests act, and fail by panicking"
+)]
 
 use std::fmt::Write as _;
 use std::path::Path;

@@ -147,11 +147,13 @@ fn an_explicit_transaction_stays_on_the_primary_and_a_read_only_one_on_a_replica
         assert_eq!(value(&client, node).await, "node1");
         assert_eq!(value(&client, node).await, "node1");
         client.batch_execute("COMMIT").await.unwrap();
-        for begin in [
+        let begins = [
             "BEGIN READ ONLY",
             "START TRANSACTION READ ONLY",
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
-        ] {
+        ];
+        for begin in begins {
+            let client = shared().await.router.connect().await;
             client.batch_execute(begin).await.unwrap();
             let first = value(&client, node).await;
             assert_ne!(first, "node1", "{begin}");

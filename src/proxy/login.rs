@@ -261,7 +261,14 @@ impl Attempt<'_> {
     /// the database exists and the user may use it.
     async fn greeting(&mut self, login: &Arc<upstream::Login>) -> Result<Greeting, Failed> {
         let snapshot = self.proxy.snapshot.load_full();
-        let deadline = self.proxy.deadline(clock::now());
+        let remembered = lock(&self.proxy.state.greetings).get(login).cloned();
+        let now = clock::now();
+        // A session needs no connection before its first statement: where busy pools would make a
+        // client wait that was here before, it is told what it was told then.
+        let deadline = match &remembered {
+            Some(_) => self.proxy.deadline(now).min(now + GREETING_WAIT),
+            None => self.proxy.deadline(now),
+        };
         let primary = snapshot.primary();
         let serving = snapshot
             .servers
@@ -291,8 +298,10 @@ impl Attempt<'_> {
                 }
             }
         }
-        let remembered = lock(&self.proxy.state.greetings).get(login).cloned();
+        let is_full =
+            |error: &GetError| matches!(error, GetError::WaitTimedOut(_) | GetError::QueueFull(_));
         match (failure, remembered) {
+            (Some(error), Some(greeting)) if is_full(&error) => Ok(greeting),
             (Some(error), _) if !error.retry() => Err(self.refuse_by(&error).await),
             (_, Some(greeting)) => Ok(greeting),
             (Some(error), None) => Err(self.refuse_by(&error).await),
@@ -474,4 +483,6 @@ const REJECTED: LoginResult = LoginResult::Rejected;
 const FAILED_SERVER: LoginResult = LoginResult::NoServer;
 const READ_BYTES: usize = 4096;
 const GREETINGS_MAX: usize = 1000;
+/// How long a client that was here before waits for news from a server.
+const GREETING_WAIT: std::time::Duration = std::time::Duration::from_millis(100);
 const CANCEL_LIMIT: std::time::Duration = std::time::Duration::from_secs(5);

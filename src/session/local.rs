@@ -10,9 +10,9 @@ use super::prepared::Prepared;
 use super::{ConsoleReply, Output, Refusal, Session, World, reply};
 use crate::cluster::Snapshot;
 use crate::policy::{self, Balance, Choice, Considered, Decision, Intent, Need, Refused, Standing};
-use crate::statement::{Explain, Facts, Kind, SetValue, Verb};
-use crate::wire::SqlState;
+use crate::statement::{Chain, Effect, Explain, Facts, Kind, SetValue, Verb};
 use crate::wire::backend::{self, Column, Table};
+use crate::wire::{SqlState, TransactionStatus};
 
 /// An answer of ours.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +40,7 @@ enum Own<'a> {
     ExplainRoute { inner: &'a [u8] },
     Show(&'a str),
     Set { name: &'a str, value: &'a SetValue },
+    Deallocate(&'a [u8]),
     EndOfLostTransaction,
     Console,
 }
@@ -69,13 +70,26 @@ impl Session {
             Kind::Set { name, value, .. } if name.starts_with(OWN_PREFIX) => {
                 Some(Own::Set { name, value })
             }
-            Kind::Transaction(Verb::Commit(_) | Verb::Rollback(_))
+            Kind::Deallocate => self.own_deallocate(&statement.effects),
+            // A chained one would have to begin another transaction; it is refused like the rest.
+            Kind::Transaction(Verb::Commit(Chain::NoChain) | Verb::Rollback(Chain::NoChain))
                 if self.transaction.is_lost() =>
             {
                 Some(Own::EndOfLostTransaction)
             }
             _ => None,
         }
+    }
+
+    /// DEALLOCATE of a statement that was prepared by the protocol: the servers know it by another
+    /// name. In a transaction that failed the server has the right error for it.
+    fn own_deallocate<'a>(&self, effects: &'a [Effect]) -> Option<Own<'a>> {
+        let [Effect::Deallocate { name: Some(name) }] = effects else {
+            return None;
+        };
+        let is_known = self.names.get(name.as_bytes()).is_some();
+        let failed = self.transaction.status() == TransactionStatus::Failed;
+        (is_known && !failed).then_some(Own::Deallocate(name.as_bytes()))
     }
 
     /// The answer to a text, when it is ours.
@@ -90,6 +104,13 @@ impl Session {
             Own::ExplainRoute { inner } => self.explain_route(world, inner),
             Own::Show(name) => self.show(world, name),
             Own::Set { name, value } => self.set(name, value),
+            Own::Deallocate(name) => {
+                self.names.remove(name);
+                Answer::Done {
+                    tag: "DEALLOCATE".to_owned(),
+                    notices: Vec::new(),
+                }
+            }
             Own::EndOfLostTransaction => {
                 self.end_lost_transaction();
                 Answer::Done {
@@ -114,7 +135,10 @@ impl Session {
                     Answer::Done { .. } | Answer::Empty | Answer::Refused(_) => None,
                 }
             }
-            Some(Own::Console | Own::Set { .. } | Own::EndOfLostTransaction) | None => None,
+            Some(
+                Own::Console | Own::Set { .. } | Own::Deallocate(_) | Own::EndOfLostTransaction,
+            )
+            | None => None,
         };
         reply::message(|to| match table {
             Some(table) => table.row_description(to, &portal.formats),
@@ -170,7 +194,7 @@ impl Session {
 
     /// Where a statement would go now, and why.
     fn explain_route(&mut self, world: &World<'_>, inner: &[u8]) -> Answer {
-        let facts = world.facts.facts(inner, self.reading);
+        let facts = world.texts.facts.facts(inner, self.reading);
         let decision = match self.why_bound() {
             Some(why) => Decision {
                 intent: Intent::Write,

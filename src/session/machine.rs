@@ -16,7 +16,7 @@ use super::unit::Unit;
 use super::waiting::Waiting;
 use super::{Condition, Input, Note, Output, Refusal, World, reply};
 use crate::cluster::{Epoch, ServerId};
-use crate::policy::{Need, Route, Why};
+use crate::policy::{Intent, Need, Route, Why};
 use crate::statement::Reading;
 use crate::wire::backend::ParameterStatus;
 use crate::wire::frame::{Cut, Frame};
@@ -41,6 +41,8 @@ pub struct Session {
     /// Turns among equal replicas; begins at a number of the session's own.
     pub(super) turn: u64,
     drain: bool,
+    /// When the client has been silent for too long, while it may be.
+    idle_until: Option<Instant>,
 }
 
 /// What the session must be able to see of its own writes.
@@ -127,6 +129,7 @@ impl Session {
             last_route: None,
             turn,
             drain: false,
+            idle_until: None,
         }
     }
 
@@ -176,6 +179,8 @@ impl Session {
             Input::ServerLost => self.server_lost(world, state, out),
             Input::SnapshotChanged => match state {
                 State::Waiting(waiting) => self.look_again(world, waiting, out),
+                // It may hang, or be cut off and still take writes that nobody will ever see.
+                other if other.is_on_an_old_primary(world) => self.server_lost(world, other, out),
                 other => other,
             },
             Input::Timer => self.handle_timer(world, state, out),
@@ -198,9 +203,7 @@ impl Session {
     ) -> State {
         match state {
             State::Resting(held) => {
-                if world.rules.idle_timeout > Duration::ZERO
-                    || world.rules.idle_in_transaction_timeout > Duration::ZERO
-                {
+                if self.idle_until.take().is_some() {
                     out.push(Output::Arm(None));
                 }
                 self.gather(world, Box::default(), held, cut, out)
@@ -288,7 +291,8 @@ impl Session {
             State::Running(running) => self.lost_while_running(world, running, out),
             State::Resting(Some(held)) => self.lost_at_rest(held, out, State::Resting),
             State::Gathering(unit, Some(held)) => {
-                self.lost_at_rest(held, out, |held| State::Gathering(unit, held))
+                let state = self.lost_at_rest(held, out, |held| State::Gathering(unit, held));
+                self.refuse_gathered(world, state, out)
             }
             State::Draining(Some(held)) => self.lost_at_rest(held, out, State::Draining),
             other @ (State::Resting(None)
@@ -317,6 +321,23 @@ impl Session {
         stay(None)
     }
 
+    /// What was gathered in a transaction that is lost must not run outside of it.
+    fn refuse_gathered(&mut self, world: &World<'_>, state: State, out: &mut Vec<Output>) -> State {
+        match state {
+            State::Gathering(unit, None) if self.transaction.is_lost() => {
+                self.transaction = Transaction::Lost { told: true };
+                self.forget_new(&unit);
+                self.refuse_unit(world, &Refusal::TransactionLost, false, None, out)
+            }
+            other @ (State::Resting(_)
+            | State::Gathering(..)
+            | State::Waiting(_)
+            | State::Running(_)
+            | State::Draining(_)
+            | State::Closed) => other,
+        }
+    }
+
     /// Gives back a connection that came when nobody waited for it any more.
     fn stray_grant(&self, state: State, side: Box<ServerSide>, out: &mut Vec<Output>) -> State {
         debug_assert!(
@@ -333,6 +354,10 @@ impl Session {
     fn handle_timer(&mut self, world: &World<'_>, state: State, out: &mut Vec<Output>) -> State {
         match state {
             State::Waiting(waiting) => self.look_again(world, waiting, out),
+            // A deadline of something that is over does not mean the client.
+            State::Resting(held) if self.idle_until.is_none_or(|until| world.now < until) => {
+                State::Resting(held)
+            }
             State::Resting(held) => {
                 let refusal = match self.transaction.is_none() {
                     true => Refusal::IdleTooLong,
@@ -370,7 +395,9 @@ impl Session {
             false => world.rules.idle_in_transaction_timeout,
         };
         if limit > Duration::ZERO {
-            out.push(Output::Arm(Some(world.now + limit)));
+            let until = world.now + limit;
+            self.idle_until = Some(until);
+            out.push(Output::Arm(Some(until)));
         }
         State::Resting(held)
     }
@@ -457,6 +484,20 @@ impl Session {
 }
 
 impl State {
+    /// Whether a connection is held for writing to a server that was the primary and is not.
+    fn is_on_an_old_primary(&self, world: &World<'_>) -> bool {
+        let held = match self {
+            Self::Running(running) => Some(running.held()),
+            Self::Resting(held) | Self::Gathering(_, held) | Self::Draining(held) => held.as_ref(),
+            Self::Waiting(_) | Self::Closed => None,
+        };
+        held.is_some_and(|held| {
+            held.route.intent == Intent::Write
+                && held.route.epoch < world.snapshot.epoch
+                && world.snapshot.primary() != Some(held.server)
+        })
+    }
+
     fn resting(held: Held) -> Self {
         Self::Resting(Some(held))
     }

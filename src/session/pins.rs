@@ -37,6 +37,8 @@ pub struct Pins(u16);
 
 impl Pin {
     const ALL: [Self; 11] = [
+        // Also a setting, and this says more.
+        Self::Authorization,
         Self::Setting,
         Self::PreparedStatement,
         Self::TempObject,
@@ -44,7 +46,6 @@ impl Pin {
         Self::Listen,
         Self::AdvisoryLock,
         Self::Load,
-        Self::Authorization,
         Self::Sequence,
         Self::Connection,
         Self::NotUnderstood,

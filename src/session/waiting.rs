@@ -195,6 +195,7 @@ impl Session {
         out: &mut Vec<Output>,
     ) -> State {
         out.push(Output::Arm(None));
+        self.forget_new(&waiting.unit);
         let complete = waiting.unit.traits.has(Traits::COMPLETE);
         self.refuse_unit(world, refusal, complete, None, out)
     }
@@ -208,6 +209,7 @@ impl Session {
         out: &mut Vec<Output>,
     ) -> State {
         out.push(Output::Arm(None));
+        self.forget_new(&waiting.unit);
         out.push(Output::ToClient(message));
         match waiting.unit.traits.has(Traits::COMPLETE) {
             true => {
