@@ -11,7 +11,7 @@ use crate::fault::{self, Fault, Repair};
 use crate::node::{Conninfo, Life, Node};
 use crate::random::Random;
 use crate::router::Letter;
-use crate::sessions::Acknowledged;
+use crate::sessions::{Acknowledged, Sessions};
 
 /// A rule that is broken on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +49,8 @@ pub(crate) struct World {
     pub(crate) supervisor: Supervisor,
     pub(crate) snapshot: Snapshot,
     pub(crate) acknowledged: Vec<Acknowledged>,
+    /// Not here while they have their turn.
+    pub(crate) sessions: Option<Box<Sessions>>,
     pub(crate) checks: Checks,
     story: Vec<String>,
 }
@@ -100,6 +102,7 @@ impl World {
             snapshot: supervisor.snapshot(),
             supervisor,
             acknowledged: Vec::new(),
+            sessions: Some(Box::new(Sessions::new(seed))),
             checks: Checks::default(),
             story: Vec::new(),
         }
@@ -129,6 +132,9 @@ impl World {
             self.tick()?;
         }
         self.check_ending()?;
+        if let Some(sessions) = &self.sessions {
+            sessions.check_ending(self)?;
+        }
         Ok(Ending {
             writes_open: matches!(self.snapshot.writes, Writes::Open(_)),
             promotions: self.checks.promotions(),
@@ -166,6 +172,7 @@ impl World {
             }
         }
         self.deliver()?;
+        self.converse()?;
         if self.at(now) >= self.supervisor.next_deadline() {
             self.step(Event::Tick)?;
         }
@@ -268,6 +275,9 @@ impl World {
         self.snapshot = self.supervisor.snapshot();
         self.probe_due.fill(self.now);
         self.checks.router_restarted();
+        if let Some(sessions) = &mut self.sessions {
+            sessions.router_restarted();
+        }
     }
 }
 
