@@ -18,11 +18,16 @@ fn a_running_statement_is_cancelled_by_the_key_of_its_session() {
     test(async {
         let lab = shared().await;
         let mut raw = lab.router.raw().await;
-        raw.send(|out| frontend::query(out, b"SELECT pg_sleep(60), 'cancel me'")).await;
+        raw.send(|out| frontend::query(out, b"SELECT pg_sleep(60), 'cancel me'"))
+            .await;
         let client = lab.cluster.connect(0).await.unwrap();
         let runs = "SELECT 1 FROM pg_stat_activity WHERE state = 'active' \
                     AND query = 'SELECT pg_sleep(60), ''cancel me'''";
-        let nodes = [client, lab.cluster.connect(1).await.unwrap(), lab.cluster.connect(2).await.unwrap()];
+        let nodes = [
+            client,
+            lab.cluster.connect(1).await.unwrap(),
+            lab.cluster.connect(2).await.unwrap(),
+        ];
         wait_until("it runs somewhere", Duration::from_secs(10), async || {
             let mut found = 0;
             for node in &nodes {
@@ -45,7 +50,8 @@ fn a_key_that_is_not_right_cancels_nothing() {
     test(async {
         let lab = shared().await;
         let mut raw = lab.router.raw().await;
-        raw.send(|out| frontend::query(out, b"SELECT pg_sleep(0.7)")).await;
+        raw.send(|out| frontend::query(out, b"SELECT pg_sleep(0.7)"))
+            .await;
         let mut key = raw.key.clone().unwrap();
         let mut secret = key.secret.to_vec();
         secret[0] ^= 1;
@@ -65,9 +71,16 @@ fn a_cancel_never_hits_the_next_user_of_the_connection() {
         let mut second = router.raw().await;
         let key = first.key.clone().unwrap();
         for _ in 0..50 {
-            first.send(|out| frontend::query(out, b"BEGIN; SELECT 1; COMMIT")).await;
-            second.send(|out| frontend::query(out, b"BEGIN; SELECT pg_sleep(0.005); COMMIT")).await;
-            let (mut one, mut two) = (Raw::connect(router.address).await, Raw::connect(router.address).await);
+            first
+                .send(|out| frontend::query(out, b"BEGIN; SELECT 1; COMMIT"))
+                .await;
+            second
+                .send(|out| frontend::query(out, b"BEGIN; SELECT pg_sleep(0.005); COMMIT"))
+                .await;
+            let (mut one, mut two) = (
+                Raw::connect(router.address).await,
+                Raw::connect(router.address).await,
+            );
             one.send(|out| frontend::cancel_request(out, &key)).await;
             two.send(|out| frontend::cancel_request(out, &key)).await;
             first.until_ready().await;
@@ -90,7 +103,9 @@ fn a_cancel_for_a_session_that_waits_for_a_connection_ends_its_wait() {
         holder.query("BEGIN").await;
         holder.query("CREATE TABLE never_there(n int)").await;
         let mut waiting = router.raw().await;
-        waiting.send(|out| frontend::query(out, b"CREATE TABLE never_there(n int)")).await;
+        waiting
+            .send(|out| frontend::query(out, b"CREATE TABLE never_there(n int)"))
+            .await;
         assert!(waiting.is_silent().await);
         cancel(&router, waiting.key.as_ref().unwrap()).await;
         let answer = waiting.until_ready().await;

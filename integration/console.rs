@@ -16,22 +16,43 @@ fn all_views_answer_in_both_protocols_with_the_same_columns() {
         let client = console().await;
         let session = shared().await.router.connect().await;
         session.batch_execute("BEGIN; SELECT 1").await.unwrap();
-        for view in ["NODES", "POOLS", "CLIENTS", "SERVERS", "ROUTING", "FAILOVERS", "CONFIG",
-            "STATS", "DATABASES", "LISTS", "VERSION", "EVENTS"]
-        {
+        for view in [
+            "NODES",
+            "POOLS",
+            "CLIENTS",
+            "SERVERS",
+            "ROUTING",
+            "FAILOVERS",
+            "CONFIG",
+            "STATS",
+            "DATABASES",
+            "LISTS",
+            "VERSION",
+            "EVENTS",
+        ] {
             let command = format!("SHOW {view}");
             let simple = rows(&client, &command).await;
             let prepared = client.prepare(&command).await;
             let prepared = prepared.unwrap_or_else(|error| panic!("{command}: {error:?}"));
             let extended = client.query(&prepared, &[]).await.unwrap();
-            let names: Vec<&str> = prepared.columns().iter().map(|column| column.name()).collect();
+            let names: Vec<&str> = prepared
+                .columns()
+                .iter()
+                .map(|column| column.name())
+                .collect();
             assert!(!names.is_empty(), "{command}");
             if let Some(row) = simple.first() {
                 assert_eq!(row.len(), names.len(), "{command}");
-                assert!(names.iter().all(|name| row.contains_key(*name)), "{command}: {names:?}");
+                assert!(
+                    names.iter().all(|name| row.contains_key(*name)),
+                    "{command}: {names:?}"
+                );
             }
             if view != "FAILOVERS" && view != "EVENTS" {
-                assert!(!simple.is_empty() && !extended.is_empty(), "{command} is empty");
+                assert!(
+                    !simple.is_empty() && !extended.is_empty(),
+                    "{command} is empty"
+                );
             }
         }
     });
@@ -44,7 +65,13 @@ fn show_nodes_tells_who_is_the_primary() {
         let nodes = rows(&client, "SHOW NODES ORDER BY node").await;
         let told: Vec<_> = nodes
             .iter()
-            .map(|row| (row["node"].as_str(), row["role"].as_str(), row["state"].as_str()))
+            .map(|row| {
+                (
+                    row["node"].as_str(),
+                    row["role"].as_str(),
+                    row["state"].as_str(),
+                )
+            })
             .collect();
         assert_eq!(
             told,
@@ -63,7 +90,10 @@ fn show_config_tells_each_value_and_where_it_comes_from() {
         let client = console().await;
         let rows = rows(&client, "SHOW CONFIG WHERE key = 'auth.method'").await;
         assert_eq!(rows.len(), 1);
-        assert_eq!((rows[0]["value"].as_str(), rows[0]["default"].as_str()), ("trust", "lookup"));
+        assert_eq!(
+            (rows[0]["value"].as_str(), rows[0]["default"].as_str()),
+            ("trust", "lookup")
+        );
     });
 }
 
@@ -83,7 +113,11 @@ fn a_command_that_is_wrong_is_an_error_and_the_session_goes_on() {
 fn a_user_that_is_not_named_may_not_enter_the_console() {
     test(async {
         let router = &shared().await.router;
-        let error = router.connect_as(DEMO_ROLE, "x", "pgherd").await.err().unwrap();
+        let error = router
+            .connect_as(DEMO_ROLE, "x", "pgherd")
+            .await
+            .err()
+            .unwrap();
         assert!(error.as_db_error().is_some(), "{error:?}");
     });
 }
@@ -92,7 +126,12 @@ fn a_user_that_is_not_named_may_not_enter_the_console() {
 fn http_answers_liveness_readiness_metrics_and_status() {
     test(async {
         let router = &shared().await.router;
-        router.connect().await.batch_execute("SELECT 1").await.unwrap();
+        router
+            .connect()
+            .await
+            .batch_execute("SELECT 1")
+            .await
+            .unwrap();
         assert_eq!(router.get("/livez").await.0, 200);
         assert_eq!(router.get("/readyz").await.0, 200);
         let (status, metrics) = router.get("/metrics").await;

@@ -21,15 +21,25 @@ const COPY_DONE: &[u8] = &[b'c', 0, 0, 0, 4];
 fn rows_go_in_and_come_out_by_copy() {
     test(async {
         let client = shared().await.router.connect().await;
-        client.batch_execute("CREATE TABLE copied(n int, t text)").await.unwrap();
-        let sink = client.copy_in::<_, Bytes>("COPY copied FROM STDIN").await.unwrap();
+        client
+            .batch_execute("CREATE TABLE copied(n int, t text)")
+            .await
+            .unwrap();
+        let sink = client
+            .copy_in::<_, Bytes>("COPY copied FROM STDIN")
+            .await
+            .unwrap();
         let mut sink = pin!(sink);
         for number in 0..1000 {
-            sink.send(Bytes::from(format!("{number}\trow {number}\n"))).await.unwrap();
+            sink.send(Bytes::from(format!("{number}\trow {number}\n")))
+                .await
+                .unwrap();
         }
         assert_eq!(sink.finish().await.unwrap(), 1000);
         assert_eq!(value(&client, "SELECT sum(n) FROM copied").await, "499500");
-        let stream = client.copy_out("COPY (SELECT * FROM copied ORDER BY n) TO STDOUT").await;
+        let stream = client
+            .copy_out("COPY (SELECT * FROM copied ORDER BY n) TO STDOUT")
+            .await;
         let parts: Vec<_> = stream.unwrap().collect().await;
         let mut text = Vec::new();
         for part in parts {
@@ -45,7 +55,8 @@ fn a_row_that_does_not_fit_fails_the_copy_and_the_session_goes_on() {
     test(async {
         let mut raw = shared().await.router.raw().await;
         raw.query("CREATE TABLE copy_bad(n int)").await;
-        raw.send(|out| frontend::query(out, b"COPY copy_bad FROM STDIN")).await;
+        raw.send(|out| frontend::query(out, b"COPY copy_bad FROM STDIN"))
+            .await;
         assert_eq!(tags(&raw.until(b'G').await), "G");
         raw.send(|out| {
             copy_data(out, b"1\nnot a number\n");
@@ -132,7 +143,10 @@ fn fifty_megabytes_go_in_and_out_in_bounded_memory() {
         let before = memory_kb();
         let mut peak = before;
         let line = Bytes::from(format!("{}\n", "y".repeat(9_999)));
-        let sink = client.copy_in::<_, Bytes>("COPY copy_large FROM STDIN").await.unwrap();
+        let sink = client
+            .copy_in::<_, Bytes>("COPY copy_large FROM STDIN")
+            .await
+            .unwrap();
         let mut sink = pin!(sink);
         for number in 0..5_000 {
             sink.send(line.clone()).await.unwrap();
@@ -153,6 +167,9 @@ fn fifty_megabytes_go_in_and_out_in_bounded_memory() {
         }
         assert_eq!(total, 50_000_000);
         // The other tests of this process need some too.
-        assert!(peak < before + 40_000, "{before} kB before, {peak} kB at the peak");
+        assert!(
+            peak < before + 40_000,
+            "{before} kB before, {peak} kB at the peak"
+        );
     });
 }

@@ -43,7 +43,10 @@ impl Writers {
                         break;
                     }
                     let row = writer * 1_000_000 + number;
-                    match client.batch_execute(&format!("INSERT INTO acked VALUES ({row})")).await {
+                    match client
+                        .batch_execute(&format!("INSERT INTO acked VALUES ({row})"))
+                        .await
+                    {
                         Ok(()) => {
                             seen.acknowledged.push(row);
                             count.fetch_add(1, Ordering::Relaxed);
@@ -65,7 +68,10 @@ impl Writers {
     /// Waits for so many more acknowledged writes.
     async fn progress(&self, more: i32) {
         let target = self.count.load(Ordering::Relaxed) + more;
-        wait_until("writes go on", LIMIT, async || self.count.load(Ordering::Relaxed) >= target).await;
+        wait_until("writes go on", LIMIT, async || {
+            self.count.load(Ordering::Relaxed) >= target
+        })
+        .await;
     }
 
     async fn stop(self) -> Seen {
@@ -85,10 +91,16 @@ impl Writers {
 async fn lab() -> (LocalCluster, Router) {
     let cluster = start(Options::for_tests()).await;
     let direct = cluster.connect(0).await.unwrap();
-    direct.batch_execute("CREATE TABLE acked(n int)").await.unwrap();
+    direct
+        .batch_execute("CREATE TABLE acked(n int)")
+        .await
+        .unwrap();
     for node in 0..3 {
         let name = "synchronous_standby_names";
-        cluster.alter_system(node, name, Some("ANY 1 (node1, node2, node3)")).await.unwrap();
+        cluster
+            .alter_system(node, name, Some("ANY 1 (node1, node2, node3)"))
+            .await
+            .unwrap();
     }
     let directory = cluster.directory().join("state");
     let settings = [
@@ -104,7 +116,10 @@ async fn lab() -> (LocalCluster, Router) {
 async fn primary(router: &Router) -> Option<usize> {
     let nodes = router.console("SHOW NODES WHERE state = 'primary'").await;
     let name = nodes.first()?.get("node")?;
-    name.strip_prefix("node")?.parse::<usize>().ok()?.checked_sub(1)
+    name.strip_prefix("node")?
+        .parse::<usize>()
+        .ok()?
+        .checked_sub(1)
 }
 
 async fn new_primary(router: &Router) -> usize {
@@ -127,7 +142,9 @@ fn a_killed_primary_is_replaced_and_nobody_loses_a_connection_or_an_acknowledged
         let (cluster, router) = lab().await;
         let idle = router.connect().await;
         let open = router.connect().await;
-        open.batch_execute("BEGIN; INSERT INTO acked VALUES (-1)").await.unwrap();
+        open.batch_execute("BEGIN; INSERT INTO acked VALUES (-1)")
+            .await
+            .unwrap();
         let writers = Writers::start(&router, 4).await;
         writers.progress(50).await;
 
@@ -139,13 +156,20 @@ fn a_killed_primary_is_replaced_and_nobody_loses_a_connection_or_an_acknowledged
         let winner = new_primary(&router).await;
 
         // Who was in a transaction is told so once, ends it, and goes on.
-        let error = open.simple_query("INSERT INTO acked VALUES (-2)").await.unwrap_err();
+        let error = open
+            .simple_query("INSERT INTO acked VALUES (-2)")
+            .await
+            .unwrap_err();
         assert_eq!(error.code().unwrap().code(), "40001", "{error:?}");
         let error = open.simple_query("SELECT 1").await.unwrap_err();
         assert_eq!(error.code().unwrap().code(), "25P02", "{error:?}");
         open.batch_execute("ROLLBACK").await.unwrap();
-        open.batch_execute("INSERT INTO acked VALUES (-3)").await.unwrap();
-        idle.batch_execute("INSERT INTO acked VALUES (-4)").await.unwrap();
+        open.batch_execute("INSERT INTO acked VALUES (-3)")
+            .await
+            .unwrap();
+        idle.batch_execute("INSERT INTO acked VALUES (-4)")
+            .await
+            .unwrap();
 
         // The other replica follows the new primary.
         let other = 3 - winner;
@@ -165,19 +189,34 @@ fn a_killed_primary_is_replaced_and_nobody_loses_a_connection_or_an_acknowledged
         .await;
         writers.progress(100).await;
         let seen = writers.stop().await;
-        assert_eq!(stored(&cluster, 0).await, before, "the old primary was written to");
+        assert_eq!(
+            stored(&cluster, 0).await,
+            before,
+            "the old primary was written to"
+        );
         assert_eq!(primary(&router).await, Some(winner));
 
         assert!(!seen.dropped, "a client lost its connection");
         let allowed = |code: &String| matches!(code.as_str(), "08007" | "40001");
         assert!(seen.errors.iter().all(allowed), "{:?}", seen.errors);
-        assert!(seen.errors.len() <= 4, "one for each writer at most: {:?}", seen.errors);
+        assert!(
+            seen.errors.len() <= 4,
+            "one for each writer at most: {:?}",
+            seen.errors
+        );
         let kept = stored(&cluster, winner).await;
-        let lost: Vec<_> = seen.acknowledged.iter().filter(|row| !kept.contains(row)).collect();
+        let lost: Vec<_> = seen
+            .acknowledged
+            .iter()
+            .filter(|row| !kept.contains(row))
+            .collect();
         assert!(lost.is_empty(), "acknowledged and gone: {lost:?}");
         assert!(!kept.contains(&-1) && !kept.contains(&-2));
         assert!(kept.contains(&-3) && kept.contains(&-4));
-        assert!(resumed < Duration::from_secs(5), "writes resumed after {resumed:?}");
+        assert!(
+            resumed < Duration::from_secs(5),
+            "writes resumed after {resumed:?}"
+        );
 
         let failovers = router.console("SHOW FAILOVERS").await;
         assert_eq!(failovers.len(), 1, "{failovers:?}");
@@ -195,7 +234,11 @@ fn a_primary_that_hangs_is_replaced_and_quarantined_when_it_wakes() {
         cluster.hang(0).unwrap();
         let hung = Instant::now();
         writers.progress(20).await;
-        assert!(hung.elapsed() < Duration::from_secs(20), "{:?}", hung.elapsed());
+        assert!(
+            hung.elapsed() < Duration::from_secs(20),
+            "{:?}",
+            hung.elapsed()
+        );
         let winner = new_primary(&router).await;
         cluster.thaw(0).unwrap();
         wait_until("the old primary is quarantined", LIMIT, async || {
@@ -206,9 +249,17 @@ fn a_primary_that_hangs_is_replaced_and_quarantined_when_it_wakes() {
         writers.progress(50).await;
         let seen = writers.stop().await;
         assert!(!seen.dropped, "a client lost its connection");
-        assert!(seen.errors.iter().all(|code| code == "08007"), "{:?}", seen.errors);
+        assert!(
+            seen.errors.iter().all(|code| code == "08007"),
+            "{:?}",
+            seen.errors
+        );
         let kept = stored(&cluster, winner).await;
-        let lost: Vec<_> = seen.acknowledged.iter().filter(|row| !kept.contains(row)).collect();
+        let lost: Vec<_> = seen
+            .acknowledged
+            .iter()
+            .filter(|row| !kept.contains(row))
+            .collect();
         assert!(lost.is_empty(), "acknowledged and gone: {lost:?}");
     });
 }
@@ -219,7 +270,10 @@ fn an_observing_router_follows_a_promotion_by_hand() {
         let cluster = start(Options::for_tests()).await;
         let router = Router::start(&cluster, &[]).await;
         let client = router.connect().await;
-        client.batch_execute("CREATE TABLE followed(n int)").await.unwrap();
+        client
+            .batch_execute("CREATE TABLE followed(n int)")
+            .await
+            .unwrap();
         cluster.wait_until_replayed(1, 0).await.unwrap();
         cluster.kill9(0).await.unwrap();
         // It waits while somebody else promotes; nobody else does before we do.
@@ -251,7 +305,10 @@ fn a_replica_that_dies_disturbs_nobody() {
             readers.push(tokio::spawn(async move {
                 let mut count = 0;
                 while !stop.load(Ordering::Relaxed) {
-                    assert_eq!(value(&client, "SELECT count(*) FROM pg_am WHERE amname = 'heap'").await, "1");
+                    assert_eq!(
+                        value(&client, "SELECT count(*) FROM pg_am WHERE amname = 'heap'").await,
+                        "1"
+                    );
                     count += 1;
                 }
                 count
@@ -264,7 +321,10 @@ fn a_replica_that_dies_disturbs_nobody() {
         })
         .await;
         cluster.start_node(1).await.unwrap();
-        wait_until("it serves again", LIMIT, async || router.serving_replicas() == 2).await;
+        wait_until("it serves again", LIMIT, async || {
+            router.serving_replicas() == 2
+        })
+        .await;
         stop.store(true, Ordering::Relaxed);
         for reader in readers {
             assert!(reader.await.unwrap() > 0);

@@ -21,7 +21,10 @@ fn no_session_ever_misses_its_own_write() {
     test(async {
         let router = &shared().await.router;
         let setup = router.connect().await;
-        setup.batch_execute("CREATE TABLE own_writes(session int, n int)").await.unwrap();
+        setup
+            .batch_execute("CREATE TABLE own_writes(session int, n int)")
+            .await
+            .unwrap();
         let mut sessions = Vec::new();
         for session in 0..5_i32 {
             sessions.push(tokio::spawn(async move {
@@ -52,7 +55,10 @@ fn no_session_ever_misses_its_own_write() {
             nodes.extend(seen);
         }
         assert_eq!(stale, 0, "stale reads of 500");
-        assert!(nodes.contains("node2") && nodes.contains("node3"), "tested replicas: {nodes:?}");
+        assert!(
+            nodes.contains("node2") && nodes.contains("node3"),
+            "tested replicas: {nodes:?}"
+        );
     });
 }
 
@@ -67,12 +73,18 @@ fn a_session_that_wrote_reads_from_the_primary_while_no_replica_replays() {
         ];
         let router = Router::start(&cluster, &settings).await;
         let writer = router.connect().await;
-        writer.batch_execute("CREATE TABLE fenced(n int)").await.unwrap();
+        writer
+            .batch_execute("CREATE TABLE fenced(n int)")
+            .await
+            .unwrap();
         for node in [1, 2] {
             cluster.wait_until_replayed(node, 0).await.unwrap();
             cluster.pause_replay(node).await.unwrap();
         }
-        writer.batch_execute("INSERT INTO fenced VALUES (1)").await.unwrap();
+        writer
+            .batch_execute("INSERT INTO fenced VALUES (1)")
+            .await
+            .unwrap();
         for _ in 0..20 {
             assert_eq!(value(&writer, "SELECT count(*) FROM fenced").await, "1");
             let fenced = ("node1".to_owned(), "session_fence".to_owned());
@@ -105,10 +117,19 @@ fn a_replica_that_lags_is_out_and_comes_back_after_a_calm_while() {
         ];
         let router = Router::start(&cluster, &settings).await;
         let direct = cluster.connect(0).await.unwrap();
-        direct.batch_execute("CREATE TABLE beats(n int)").await.unwrap();
-        cluster.set_apply_delay(1, Some(Duration::from_secs(5))).await.unwrap();
+        direct
+            .batch_execute("CREATE TABLE beats(n int)")
+            .await
+            .unwrap();
+        cluster
+            .set_apply_delay(1, Some(Duration::from_secs(5)))
+            .await
+            .unwrap();
         let state = async || {
-            direct.batch_execute("INSERT INTO beats VALUES (1)").await.unwrap();
+            direct
+                .batch_execute("INSERT INTO beats VALUES (1)")
+                .await
+                .unwrap();
             let nodes = router.console("SHOW NODES WHERE node = node2").await;
             (nodes[0]["state"].clone(), nodes[0]["state_reason"].clone())
         };
@@ -124,14 +145,25 @@ fn a_replica_that_lags_is_out_and_comes_back_after_a_calm_while() {
         }
         cluster.set_apply_delay(1, None).await.unwrap();
         wait_until("its lag is small again", LIMIT, async || {
-            direct.batch_execute("INSERT INTO beats VALUES (1)").await.unwrap();
+            direct
+                .batch_execute("INSERT INTO beats VALUES (1)")
+                .await
+                .unwrap();
             let nodes = router.console("SHOW NODES WHERE node = node2").await;
-            nodes[0]["state"] == "serving" || nodes[0]["lag_ms"].parse().is_ok_and(|ms: u64| ms < 300)
+            nodes[0]["state"] == "serving"
+                || nodes[0]["lag_ms"].parse().is_ok_and(|ms: u64| ms < 300)
         })
         .await;
         let calm = Instant::now();
-        wait_until("it serves again", LIMIT, async || state().await.0 == "serving").await;
-        assert!(calm.elapsed() > Duration::from_millis(600), "it was back after {:?}", calm.elapsed());
+        wait_until("it serves again", LIMIT, async || {
+            state().await.0 == "serving"
+        })
+        .await;
+        assert!(
+            calm.elapsed() > Duration::from_millis(600),
+            "it was back after {:?}",
+            calm.elapsed()
+        );
         let mut seen = BTreeSet::new();
         for _ in 0..50 {
             seen.insert(value(&client, "SELECT current_setting('cluster_name')").await);
@@ -149,11 +181,20 @@ fn a_replica_of_unknown_lag_serves_nothing() {
         let router = Router::start_blind(&cluster, &[]).await;
         wait_until("both replicas were seen", LIMIT, async || {
             let nodes = router.console("SHOW NODES").await;
-            nodes.iter().filter(|node| node["role"] == "replica").count() == 2
+            nodes
+                .iter()
+                .filter(|node| node["role"] == "replica")
+                .count()
+                == 2
         })
         .await;
         tokio::time::sleep(Duration::from_millis(500)).await;
-        assert_eq!(router.serving_replicas(), 0, "{:?}", router.console("SHOW NODES").await);
+        assert_eq!(
+            router.serving_replicas(),
+            0,
+            "{:?}",
+            router.console("SHOW NODES").await
+        );
         cluster.start_node(0).await.unwrap();
         for node in [1, 2] {
             cluster.wait_until_streaming(node).await.unwrap();
@@ -177,8 +218,15 @@ fn eventual_and_strong_consistency_do_what_they_say() {
         let eventual = [("cluster.test.route.consistency", "eventual")];
         let eventual = Router::start(cluster, &eventual).await;
         let client = eventual.connect().await;
-        client.batch_execute("CREATE TABLE eventual_writes(n int)").await.unwrap();
+        client
+            .batch_execute("CREATE TABLE eventual_writes(n int)")
+            .await
+            .unwrap();
         client.batch_execute("SELECT 1").await.unwrap();
-        assert_ne!(route(&client).await.0, "node1", "it does not wait for its own write");
+        assert_ne!(
+            route(&client).await.0,
+            "node1",
+            "it does not wait for its own write"
+        );
     });
 }

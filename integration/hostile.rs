@@ -19,16 +19,29 @@ async fn router() -> Router {
 /// Nothing is left of the clients, and the router serves.
 async fn is_well(router: &Router) {
     let mut left = Vec::new();
-    wait_until("all clients are forgotten", Duration::from_secs(20), async || {
-        left = router.console("SHOW CLIENTS WHERE database = 'app'").await;
-        left.is_empty()
-    })
+    wait_until(
+        "all clients are forgotten",
+        Duration::from_secs(20),
+        async || {
+            left = router.console("SHOW CLIENTS WHERE database = 'app'").await;
+            left.is_empty()
+        },
+    )
     .await;
-    wait_until("all connections are given back", Duration::from_secs(20), async || {
-        let pools = router.console("SHOW POOLS WHERE database = 'app'").await;
-        let count = |name: &str| pools.iter().map(|row| row[name].parse::<u64>().unwrap()).sum::<u64>();
-        count("cl_active") + count("cl_waiting") + count("sv_active") == 0
-    })
+    wait_until(
+        "all connections are given back",
+        Duration::from_secs(20),
+        async || {
+            let pools = router.console("SHOW POOLS WHERE database = 'app'").await;
+            let count = |name: &str| {
+                pools
+                    .iter()
+                    .map(|row| row[name].parse::<u64>().unwrap())
+                    .sum::<u64>()
+            };
+            count("cl_active") + count("cl_waiting") + count("sv_active") == 0
+        },
+    )
     .await;
     let client = router.connect().await;
     assert_eq!(value(&client, "SELECT 1").await, "1");
@@ -40,7 +53,10 @@ struct Noise(u64);
 
 impl Noise {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         self.0 >> 33
     }
 
@@ -59,7 +75,11 @@ async fn throw(router: &Router, bytes: &[u8], moment: Duration) {
 fn startup() -> BytesMut {
     let mut out = BytesMut::new();
     let (user, database) = (SUPERUSER.as_bytes(), DATABASE.as_bytes());
-    frontend::startup(&mut out, 0, [(b"user".as_slice(), user), (b"database", database)]);
+    frontend::startup(
+        &mut out,
+        0,
+        [(b"user".as_slice(), user), (b"database", database)],
+    );
     out
 }
 
@@ -90,11 +110,19 @@ fn random_bytes_before_and_after_the_login_harm_nobody() {
 fn lengths_that_make_no_sense_end_the_session_with_an_error() {
     test(async {
         let router = router().await;
-        for start in [[0xFF; 8], [0; 8], [0, 0, 0, 7, 0, 3, 0, 0], [0x7F, 0xFF, 0xFF, 0xFF, 0, 3, 0, 0]] {
+        for start in [
+            [0xFF; 8],
+            [0; 8],
+            [0, 0, 0, 7, 0, 3, 0, 0],
+            [0x7F, 0xFF, 0xFF, 0xFF, 0, 3, 0, 0],
+        ] {
             let mut raw = Raw::connect(router.address).await;
             raw.send_bytes(&start).await;
             let answer = raw.until_end().await;
-            assert!(answer.iter().all(|message| message.tag == b'E'), "{answer:?}");
+            assert!(
+                answer.iter().all(|message| message.tag == b'E'),
+                "{answer:?}"
+            );
         }
         for frame in [
             [b'Q', 0xFF, 0xFF, 0xFF, 0xFF],
@@ -108,7 +136,11 @@ fn lengths_that_make_no_sense_end_the_session_with_an_error() {
             raw.send_bytes(&frame).await;
             let answer = raw.until_end().await;
             let told = fields(&answer);
-            assert_eq!((told[&'S'].as_str(), told[&'C'].as_str()), ("FATAL", "08P01"), "{frame:?}");
+            assert_eq!(
+                (told[&'S'].as_str(), told[&'C'].as_str()),
+                ("FATAL", "08P01"),
+                "{frame:?}"
+            );
         }
         is_well(&router).await;
     });
@@ -187,11 +219,15 @@ fn a_client_that_vanishes_in_the_middle_of_a_result_frees_its_connection() {
         // And nothing of it still runs.
         for node in 0..3 {
             let direct = shared().await.cluster.connect(node).await.unwrap();
-            wait_until("the servers have stopped", Duration::from_secs(10), async || {
-                let runs = "SELECT 1 FROM pg_stat_activity WHERE state = 'active' \
+            wait_until(
+                "the servers have stopped",
+                Duration::from_secs(10),
+                async || {
+                    let runs = "SELECT 1 FROM pg_stat_activity WHERE state = 'active' \
                             AND query LIKE 'SELECT repeat(''x'', 1000)%'";
-                rows(&direct, runs).await.is_empty()
-            })
+                    rows(&direct, runs).await.is_empty()
+                },
+            )
             .await;
         }
     });
@@ -202,13 +238,20 @@ fn a_client_that_vanishes_in_the_middle_of_a_copy_leaves_no_row() {
     test(async {
         let router = router().await;
         let client = router.connect().await;
-        client.batch_execute("CREATE TABLE copy_abandoned(n int)").await.unwrap();
+        client
+            .batch_execute("CREATE TABLE copy_abandoned(n int)")
+            .await
+            .unwrap();
         let mut raw = router.raw().await;
-        raw.send(|out| frontend::query(out, b"COPY copy_abandoned FROM STDIN")).await;
+        raw.send(|out| frontend::query(out, b"COPY copy_abandoned FROM STDIN"))
+            .await;
         raw.until(b'G').await;
         raw.send_bytes(b"d\0\0\0\x061\n").await;
         drop(raw);
-        assert_eq!(value(&client, "SELECT count(*) FROM copy_abandoned").await, "0");
+        assert_eq!(
+            value(&client, "SELECT count(*) FROM copy_abandoned").await,
+            "0"
+        );
         drop(client);
         is_well(&router).await;
     });
@@ -241,7 +284,8 @@ fn a_server_that_vanishes_in_the_middle_of_a_result_is_a_clear_error() {
         let router = router().await;
         let mut raw = router.raw().await;
         // Rows of a size that is sent at once: until some of it is out, it would be tried again.
-        let text = b"SELECT repeat('x', 20000), pg_sleep(0.05), 'mark one' FROM generate_series(1, 10000)";
+        let text =
+            b"SELECT repeat('x', 20000), pg_sleep(0.05), 'mark one' FROM generate_series(1, 10000)";
         raw.send(|out| frontend::query(out, text)).await;
         raw.until(b'D').await;
         terminate("mark one").await;
@@ -283,10 +327,17 @@ fn a_transaction_whose_server_vanishes_is_told_once_and_can_be_ended() {
         terminate("mark three").await;
         let answer = raw.query("SELECT 2").await;
         assert_eq!(fields(&answer)[&'C'], "40001");
-        assert_eq!(answer.last().unwrap().body, b"E", "the transaction has failed");
+        assert_eq!(
+            answer.last().unwrap().body,
+            b"E",
+            "the transaction has failed"
+        );
         assert_eq!(fields(&raw.query("SELECT 3").await)[&'C'], "25P02");
         let answer = raw.query("ROLLBACK").await;
-        assert_eq!((tags(&answer).as_str(), &answer[1].body[..]), ("CZ", b"I".as_slice()));
+        assert_eq!(
+            (tags(&answer).as_str(), &answer[1].body[..]),
+            ("CZ", b"I".as_slice())
+        );
         assert_eq!(tags(&raw.query("SELECT 4").await), "TDCZ");
         drop(raw);
         is_well(&router).await;
@@ -301,9 +352,16 @@ fn an_idle_connection_that_its_server_closed_is_not_given_to_anybody() {
         for _ in 0..5 {
             let pid = value(&client, "BEGIN; SELECT pg_backend_pid(); COMMIT").await;
             let direct = shared().await.cluster.connect(0).await.unwrap();
-            value(&direct, &format!("SELECT pg_terminate_backend({pid}, 5000)")).await;
+            value(
+                &direct,
+                &format!("SELECT pg_terminate_backend({pid}, 5000)"),
+            )
+            .await;
             assert_eq!(value(&client, "SELECT 1").await, "1");
-            client.batch_execute("BEGIN; SELECT 1; COMMIT").await.unwrap();
+            client
+                .batch_execute("BEGIN; SELECT 1; COMMIT")
+                .await
+                .unwrap();
         }
     });
 }

@@ -22,7 +22,8 @@ async fn lookup() -> &'static Router {
 /// The error of a login by SCRAM that must fail.
 async fn refused(router: &Router, user: &str, password: &str) -> Vec<(char, String)> {
     let mut raw = Raw::connect(router.address).await;
-    raw.start(0, &[("user", user), ("database", DATABASE)]).await;
+    raw.start(0, &[("user", user), ("database", DATABASE)])
+        .await;
     let answer = raw.scram(password).await;
     let told = fields(&answer).into_iter().collect();
     assert_eq!(raw.until_end().await, [], "the connection ends");
@@ -33,13 +34,25 @@ async fn refused(router: &Router, user: &str, password: &str) -> Vec<(char, Stri
 fn scram_by_a_looked_up_verifier_opens_servers_that_ask_for_scram() {
     test(async {
         let router = lookup().await;
-        let client = router.connect_as(DEMO_ROLE, DEMO_PASSWORD, DATABASE).await.unwrap();
+        let client = router
+            .connect_as(DEMO_ROLE, DEMO_PASSWORD, DATABASE)
+            .await
+            .unwrap();
         assert_eq!(value(&client, "SELECT current_user").await, DEMO_ROLE);
-        client.batch_execute("CREATE TABLE login_proof(n int)").await.unwrap();
-        client.batch_execute("INSERT INTO login_proof VALUES (1)").await.unwrap();
+        client
+            .batch_execute("CREATE TABLE login_proof(n int)")
+            .await
+            .unwrap();
+        client
+            .batch_execute("INSERT INTO login_proof VALUES (1)")
+            .await
+            .unwrap();
         // The pools of replicas are opened with the same recovered key.
         wait_until("a replica answers", Duration::from_secs(20), async || {
-            assert_eq!(value(&client, "SELECT count(*) FROM login_proof").await, "1");
+            assert_eq!(
+                value(&client, "SELECT count(*) FROM login_proof").await,
+                "1"
+            );
             value(&client, "SHOW pgherd.node").await != "node1"
         })
         .await;
@@ -54,7 +67,9 @@ fn a_wrong_password_and_an_unknown_user_cannot_be_told_apart() {
         let unknown = refused(router, "demi", "wrong").await;
         let named = |fields: Vec<(char, String)>| -> Vec<(char, String)> {
             let fields = fields.into_iter();
-            fields.map(|(tag, text)| (tag, text.replace(DEMO_ROLE, "X").replace("demi", "X"))).collect()
+            fields
+                .map(|(tag, text)| (tag, text.replace(DEMO_ROLE, "X").replace("demi", "X")))
+                .collect()
         };
         assert!(wrong.contains(&('C', "28P01".to_owned())), "{wrong:?}");
         assert_eq!(named(wrong), named(unknown));
@@ -79,9 +94,15 @@ fn a_userlist_with_a_verifier_or_a_password_lets_its_users_in() {
         let file = path.to_str().unwrap();
         let settings = [("auth.method", "file"), ("auth.file", file)];
         let router = Router::start(&lab.cluster, &settings).await;
-        let demo = router.connect_as(DEMO_ROLE, DEMO_PASSWORD, DATABASE).await.unwrap();
+        let demo = router
+            .connect_as(DEMO_ROLE, DEMO_PASSWORD, DATABASE)
+            .await
+            .unwrap();
         assert_eq!(value(&demo, "SELECT current_user").await, DEMO_ROLE);
-        let root = router.connect_as(SUPERUSER, "plain text", DATABASE).await.unwrap();
+        let root = router
+            .connect_as(SUPERUSER, "plain text", DATABASE)
+            .await
+            .unwrap();
         assert_eq!(value(&root, "SELECT current_user").await, SUPERUSER);
         let wrong = refused(&router, SUPERUSER, "other").await;
         assert!(wrong.contains(&('C', "28P01".to_owned())), "{wrong:?}");
@@ -102,7 +123,8 @@ fn trust_asks_nothing() {
 fn protocol_3_2_is_spoken_with_a_longer_cancel_key() {
     test(async {
         let mut raw = Raw::connect(shared().await.router.address).await;
-        raw.start(2, &[("user", SUPERUSER), ("database", DATABASE)]).await;
+        raw.start(2, &[("user", SUPERUSER), ("database", DATABASE)])
+            .await;
         let answer = raw.until_ready().await;
         assert_eq!(tags(&answer), "RKZ");
         raw.keep_key(&answer);
@@ -115,12 +137,20 @@ fn protocol_3_2_is_spoken_with_a_longer_cancel_key() {
 fn an_unknown_protocol_option_and_a_newer_version_are_negotiated() {
     test(async {
         let mut raw = Raw::connect(shared().await.router.address).await;
-        let options = [("user", SUPERUSER), ("database", DATABASE), ("_pq_.future", "1")];
+        let options = [
+            ("user", SUPERUSER),
+            ("database", DATABASE),
+            ("_pq_.future", "1"),
+        ];
         raw.start(9, &options).await;
         let answer = raw.until_ready().await;
         assert_eq!(tags(&answer), "vRKZ");
         let body = &answer[0].body;
-        assert_eq!(body[..8], [0, 3, 0, 2, 0, 0, 0, 1], "3.2, and one unknown option");
+        assert_eq!(
+            body[..8],
+            [0, 3, 0, 2, 0, 0, 0, 1],
+            "3.2, and one unknown option"
+        );
         assert_eq!(&body[8..], b"_pq_.future\0");
         assert_eq!(tags(&raw.query("SELECT 1").await), "TDCZ");
     });
@@ -134,7 +164,8 @@ fn requests_for_encryption_are_answered_n_and_the_session_goes_on() {
         assert_eq!(raw.byte().await, Some(b'N'), "GSSENCRequest");
         raw.send(frontend::ssl_request).await;
         assert_eq!(raw.byte().await, Some(b'N'), "SSLRequest");
-        raw.start(0, &[("user", SUPERUSER), ("database", DATABASE)]).await;
+        raw.start(0, &[("user", SUPERUSER), ("database", DATABASE)])
+            .await;
         assert_eq!(tags(&raw.until_ready().await), "RKZ");
     });
 }
@@ -164,12 +195,20 @@ fn an_unknown_database_gives_the_error_of_the_server() {
             Err(error) => error,
             Ok(client) => client.simple_query("SELECT 1").await.unwrap_err(),
         };
-        let direct = lab.cluster.connect_as(0, SUPERUSER, None, "no_such_db").await;
-        let direct = std::error::Error::source(&direct.err().unwrap()).unwrap().to_string();
+        let direct = lab
+            .cluster
+            .connect_as(0, SUPERUSER, None, "no_such_db")
+            .await;
+        let direct = std::error::Error::source(&direct.err().unwrap())
+            .unwrap()
+            .to_string();
         assert_eq!(through.code().unwrap().code(), "3D000", "{through:?}");
         let text = through.as_db_error().unwrap().message();
         assert_eq!(text, "database \"no_such_db\" does not exist");
-        assert!(direct.contains("no_such_db") || direct.contains("db error"), "{direct}");
+        assert!(
+            direct.contains("no_such_db") || direct.contains("db error"),
+            "{direct}"
+        );
     });
 }
 
@@ -180,7 +219,8 @@ fn what_the_client_is_told_at_its_login_is_what_the_primary_tells() {
         let mut told = Vec::new();
         for address in [lab.cluster.address(0).unwrap(), lab.router.address] {
             let mut raw = Raw::connect(address).await;
-            raw.start(0, &[("user", SUPERUSER), ("database", DATABASE)]).await;
+            raw.start(0, &[("user", SUPERUSER), ("database", DATABASE)])
+                .await;
             let answer = raw.until_ready().await;
             let parameters = answer.iter().filter(|message| message.tag == b'S');
             let mut parameters: Vec<String> = parameters

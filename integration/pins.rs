@@ -17,13 +17,23 @@ async fn one_connection() -> Router {
 async fn pins(statement: &str, reason: &str, look: &str, own: &str, fresh: &str) {
     let router = one_connection().await;
     let client = router.connect().await;
-    client.batch_execute(statement).await.unwrap_or_else(|error| panic!("{statement}: {error:?}"));
-    assert_eq!(value(&client, "SHOW pgherd.pinned").await, reason, "{statement}");
+    client
+        .batch_execute(statement)
+        .await
+        .unwrap_or_else(|error| panic!("{statement}: {error:?}"));
+    assert_eq!(
+        value(&client, "SHOW pgherd.pinned").await,
+        reason,
+        "{statement}"
+    );
     for _ in 0..3 {
         assert_eq!(value(&client, look).await, own, "{statement}");
     }
     let clients = router.console("SHOW CLIENTS WHERE database = 'app'").await;
-    assert!(clients.iter().any(|row| row["pinned_reason"] == reason), "{clients:?}");
+    assert!(
+        clients.iter().any(|row| row["pinned_reason"] == reason),
+        "{clients:?}"
+    );
     drop(client);
     // The next session waits for the connection, which is the only one.
     let next = router.connect().await;
@@ -43,7 +53,14 @@ async fn pins(statement: &str, reason: &str, look: &str, own: &str, fresh: &str)
 #[test]
 fn a_setting_pins_and_does_not_leak() {
     test(async {
-        pins("SET work_mem = '9MB'", "setting", "SHOW work_mem", "9MB", "4MB").await;
+        pins(
+            "SET work_mem = '9MB'",
+            "setting",
+            "SHOW work_mem",
+            "9MB",
+            "4MB",
+        )
+        .await;
         let by_function = "SELECT set_config('work_mem', '9MB', false)";
         pins(by_function, "setting", "SHOW work_mem", "9MB", "4MB").await;
     });
@@ -61,8 +78,22 @@ fn a_role_that_was_set_pins_and_does_not_leak() {
 fn a_temporary_table_pins_and_does_not_leak() {
     test(async {
         let look = "SELECT to_regclass('pg_temp.mine') IS NOT NULL";
-        pins("CREATE TEMP TABLE mine(n int)", "temp_object", look, "t", "f").await;
-        pins("SELECT 1 AS n INTO TEMP mine", "temp_object", look, "t", "f").await;
+        pins(
+            "CREATE TEMP TABLE mine(n int)",
+            "temp_object",
+            look,
+            "t",
+            "f",
+        )
+        .await;
+        pins(
+            "SELECT 1 AS n INTO TEMP mine",
+            "temp_object",
+            look,
+            "t",
+            "f",
+        )
+        .await;
     });
 }
 
@@ -78,7 +109,14 @@ fn listen_pins_and_does_not_leak() {
 fn an_advisory_lock_pins_and_does_not_leak() {
     test(async {
         let look = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711";
-        pins("SELECT pg_advisory_lock(4711)", "advisory_lock", look, "1", "0").await;
+        pins(
+            "SELECT pg_advisory_lock(4711)",
+            "advisory_lock",
+            look,
+            "1",
+            "0",
+        )
+        .await;
     });
 }
 
@@ -95,7 +133,14 @@ fn a_cursor_with_hold_pins_and_does_not_leak() {
 fn a_statement_prepared_by_sql_pins_and_does_not_leak() {
     test(async {
         let look = "SELECT count(*) FROM pg_prepared_statements WHERE from_sql";
-        pins("PREPARE mine AS SELECT 1", "prepared_statement", look, "1", "0").await;
+        pins(
+            "PREPARE mine AS SELECT 1",
+            "prepared_statement",
+            look,
+            "1",
+            "0",
+        )
+        .await;
     });
 }
 
@@ -103,12 +148,18 @@ fn a_statement_prepared_by_sql_pins_and_does_not_leak() {
 fn a_sequence_value_pins_and_does_not_leak() {
     test(async {
         let client = shared().await.router.connect().await;
-        client.batch_execute("CREATE SEQUENCE pinning").await.unwrap();
+        client
+            .batch_execute("CREATE SEQUENCE pinning")
+            .await
+            .unwrap();
         assert_eq!(value(&client, "SELECT nextval('pinning')").await, "1");
         assert_eq!(value(&client, "SELECT currval('pinning')").await, "1");
         assert_eq!(value(&client, "SELECT lastval()").await, "1");
         let other = shared().await.router.connect().await;
-        let error = other.simple_query("SELECT currval('pinning')").await.unwrap_err();
+        let error = other
+            .simple_query("SELECT currval('pinning')")
+            .await
+            .unwrap_err();
         assert_eq!(error.code().unwrap().code(), "55000");
     });
 }
@@ -156,7 +207,10 @@ fn what_a_function_leaves_behind_its_callers_back_does_not_leak() {
 fn what_is_local_to_a_transaction_pins_nothing() {
     test(async {
         let client = shared().await.router.connect().await;
-        client.batch_execute("BEGIN; SET LOCAL work_mem = '9MB'; COMMIT").await.unwrap();
+        client
+            .batch_execute("BEGIN; SET LOCAL work_mem = '9MB'; COMMIT")
+            .await
+            .unwrap();
         let locked = "BEGIN; SELECT pg_advisory_xact_lock(4713); COMMIT";
         client.batch_execute(locked).await.unwrap();
         assert_eq!(value(&client, "SHOW pgherd.pinned").await, "");
@@ -170,7 +224,10 @@ fn discard_all_frees_a_session() {
         let router = one_connection().await;
         let client = router.connect().await;
         client.batch_execute("SET work_mem = '9MB'").await.unwrap();
-        client.batch_execute("CREATE TEMP TABLE mine(n int)").await.unwrap();
+        client
+            .batch_execute("CREATE TEMP TABLE mine(n int)")
+            .await
+            .unwrap();
         assert_eq!(value(&client, "SHOW pgherd.pinned").await, "setting");
         // It has the only connection: nobody else can use it.
         let other = router.connect().await;
@@ -189,14 +246,25 @@ fn notifications_reach_the_session_that_listens() {
     test(async {
         let router = &shared().await.router;
         let listener = router.listener().await;
-        listener.client.batch_execute("LISTEN tidings").await.unwrap();
+        listener
+            .client
+            .batch_execute("LISTEN tidings")
+            .await
+            .unwrap();
         let client = router.connect().await;
-        client.batch_execute("NOTIFY tidings, 'arrived'").await.unwrap();
+        client
+            .batch_execute("NOTIFY tidings, 'arrived'")
+            .await
+            .unwrap();
         let mut told = Vec::new();
-        wait_until("it was told, without asking", Duration::from_secs(10), async || {
-            told.extend(listener.told());
-            !told.is_empty()
-        })
+        wait_until(
+            "it was told, without asking",
+            Duration::from_secs(10),
+            async || {
+                told.extend(listener.told());
+                !told.is_empty()
+            },
+        )
         .await;
         assert_eq!(told, ["tidings=arrived"]);
     });
@@ -208,7 +276,9 @@ fn many_sessions_share_few_connections_and_never_see_each_others_state() {
         static ROUTER: OnceCell<Router> = OnceCell::const_new();
         let settings = [("cluster.test.pool.size", "2")];
         let cluster = &shared().await.cluster;
-        let router = ROUTER.get_or_init(async || Router::start(cluster, &settings).await).await;
+        let router = ROUTER
+            .get_or_init(async || Router::start(cluster, &settings).await)
+            .await;
         let mut sessions = Vec::new();
         for number in 0..8 {
             sessions.push(tokio::spawn(async move {

@@ -46,7 +46,12 @@ async fn node(raw: &mut Raw) -> String {
 fn parsed_once_it_executes_on_replicas_and_on_the_primary_in_turn() {
     test(async {
         let mut raw = shared().await.router.raw().await;
-        prepared(&mut raw, b"s", "SELECT $1 || ' ' || current_setting('cluster_name')").await;
+        prepared(
+            &mut raw,
+            b"s",
+            "SELECT $1 || ' ' || current_setting('cluster_name')",
+        )
+        .await;
         let mut seen = std::collections::BTreeSet::new();
         for turn in 0..60 {
             let argument = format!("turn {turn}");
@@ -72,21 +77,37 @@ fn parsed_once_it_executes_on_replicas_and_on_the_primary_in_turn() {
 fn a_driver_prepares_describes_executes_and_closes() {
     test(async {
         let client = shared().await.router.connect().await;
-        client.batch_execute("CREATE TABLE driven(n int, t text)").await.unwrap();
-        let insert = client.prepare("INSERT INTO driven VALUES ($1, $2)").await.unwrap();
+        client
+            .batch_execute("CREATE TABLE driven(n int, t text)")
+            .await
+            .unwrap();
+        let insert = client
+            .prepare("INSERT INTO driven VALUES ($1, $2)")
+            .await
+            .unwrap();
         assert_eq!(insert.params().len(), 2);
         for number in 0..20_i32 {
             let text = number.to_string();
             assert_eq!(client.execute(&insert, &[&number, &text]).await.unwrap(), 1);
         }
-        let select = client.prepare("SELECT n, t FROM driven WHERE n >= $1 ORDER BY n").await.unwrap();
+        let select = client
+            .prepare("SELECT n, t FROM driven WHERE n >= $1 ORDER BY n")
+            .await
+            .unwrap();
         assert_eq!(select.columns().len(), 2);
         for from in 0..20_i32 {
             let found = client.query(&select, &[&from]).await.unwrap();
             assert_eq!(i32::try_from(found.len()).unwrap(), 20 - from);
         }
         drop(select);
-        assert_eq!(client.query("SELECT count(*) FROM driven", &[]).await.unwrap().len(), 1);
+        assert_eq!(
+            client
+                .query("SELECT count(*) FROM driven", &[])
+                .await
+                .unwrap()
+                .len(),
+            1
+        );
     });
 }
 
@@ -180,7 +201,12 @@ fn a_parse_that_fails_leaves_nothing() {
     test(async {
         let mut raw = shared().await.router.raw().await;
         raw.send(|out| {
-            frontend::parse(out, b"bad", b"SELECT * FROM no_such_table WHERE x = $1", NO_TYPES);
+            frontend::parse(
+                out,
+                b"bad",
+                b"SELECT * FROM no_such_table WHERE x = $1",
+                NO_TYPES,
+            );
             frontend::sync(out);
         })
         .await;
@@ -240,10 +266,20 @@ fn the_least_used_statements_are_really_closed_on_the_server() {
         let mut raw = router.raw().await;
         for number in 0..40 {
             let name = format!("s{number}");
-            prepared(&mut raw, name.as_bytes(), &format!("SELECT '{number}' || $1")).await;
-            assert_eq!(executed(&mut raw, name.as_bytes(), b"").await, number.to_string());
+            prepared(
+                &mut raw,
+                name.as_bytes(),
+                &format!("SELECT '{number}' || $1"),
+            )
+            .await;
+            assert_eq!(
+                executed(&mut raw, name.as_bytes(), b"").await,
+                number.to_string()
+            );
         }
-        let answer = raw.query("SELECT count(*) FROM pg_prepared_statements").await;
+        let answer = raw
+            .query("SELECT count(*) FROM pg_prepared_statements")
+            .await;
         let count: u32 = answer[1].columns()[0].parse().unwrap();
         assert!((1..=5).contains(&count), "{count} on the server");
         // The first was closed long ago, and the client need not know.
@@ -273,15 +309,24 @@ fn a_statement_whose_result_changed_is_prepared_again() {
         let lab = shared().await;
         let mut raw = lab.router.raw().await;
         let client = lab.router.connect().await;
-        client.batch_execute("CREATE TABLE changing(a text)").await.unwrap();
-        client.batch_execute("INSERT INTO changing VALUES ('a')").await.unwrap();
+        client
+            .batch_execute("CREATE TABLE changing(a text)")
+            .await
+            .unwrap();
+        client
+            .batch_execute("INSERT INTO changing VALUES ('a')")
+            .await
+            .unwrap();
         raw.query("SELECT 1").await;
         for node in [1, 2] {
             lab.cluster.wait_until_replayed(node, 0).await.unwrap();
         }
         prepared(&mut raw, b"star", "SELECT * FROM changing WHERE a <> $1").await;
         assert_eq!(executed(&mut raw, b"star", b"").await, "a");
-        client.batch_execute("ALTER TABLE changing ADD b text").await.unwrap();
+        client
+            .batch_execute("ALTER TABLE changing ADD b text")
+            .await
+            .unwrap();
         for node in [1, 2] {
             lab.cluster.wait_until_replayed(node, 0).await.unwrap();
         }
@@ -304,13 +349,23 @@ fn a_statement_whose_result_changed_is_prepared_again() {
 fn statements_of_sql_and_of_the_protocol_work_side_by_side() {
     test(async {
         let client = shared().await.router.connect().await;
-        client.batch_execute("PREPARE by_sql AS SELECT 1").await.unwrap();
+        client
+            .batch_execute("PREPARE by_sql AS SELECT 1")
+            .await
+            .unwrap();
         let found = client.simple_query("EXECUTE by_sql").await.unwrap();
-        assert!(found.iter().any(|it| matches!(it, SimpleQueryMessage::Row(_))));
+        assert!(
+            found
+                .iter()
+                .any(|it| matches!(it, SimpleQueryMessage::Row(_)))
+        );
         let by_protocol = client.prepare("SELECT 2").await.unwrap();
         let row = client.query_one(&by_protocol, &[]).await.unwrap();
         assert_eq!(row.get::<_, i32>(0), 2);
-        assert_eq!(value(&client, "SHOW pgherd.pinned").await, "prepared_statement");
+        assert_eq!(
+            value(&client, "SHOW pgherd.pinned").await,
+            "prepared_statement"
+        );
         assert_eq!(rows(&client, "EXECUTE by_sql").await.len(), 1);
     });
 }

@@ -159,8 +159,7 @@ fn errors_have_all_the_fields_of_a_direct_connection() {
     test(async {
         let lab = shared().await;
         let mut through = lab.router.raw().await;
-        let mut direct =
-            Raw::log_in(lab.cluster.address(0).unwrap(), SUPERUSER, DATABASE).await;
+        let mut direct = Raw::log_in(lab.cluster.address(0).unwrap(), SUPERUSER, DATABASE).await;
         let table = "CREATE TABLE errors(n int PRIMARY KEY, m int CHECK (m > 0))";
         direct.query(table).await;
         direct.query("INSERT INTO errors VALUES (1, 1)").await;
@@ -201,8 +200,7 @@ fn the_same_conversation_gives_the_same_bytes_as_a_direct_connection() {
     test(async {
         let lab = shared().await;
         let mut through = lab.router.raw().await;
-        let mut direct =
-            Raw::log_in(lab.cluster.address(0).unwrap(), SUPERUSER, DATABASE).await;
+        let mut direct = Raw::log_in(lab.cluster.address(0).unwrap(), SUPERUSER, DATABASE).await;
         for text in [
             "BEGIN",
             "SAVEPOINT a",
@@ -235,7 +233,10 @@ fn the_same_conversation_gives_the_same_bytes_as_a_direct_connection() {
             let answer = through.query(text).await;
             assert_eq!(tags(&answer), tags(&expected), "{text}: {answer:?}");
             let without_status = |messages: Vec<crate::support::Message>| -> Vec<_> {
-                messages.into_iter().filter(|message| message.tag != b'S').collect()
+                messages
+                    .into_iter()
+                    .filter(|message| message.tag != b'S')
+                    .collect()
             };
             assert_eq!(without_status(answer), without_status(expected), "{text}");
         }
@@ -263,7 +264,10 @@ fn a_large_result_passes_in_bounded_memory() {
             }
         }
         assert_eq!(count, 5000);
-        assert!(peak < before + 30_000, "{before} kB before, {peak} kB at the peak");
+        assert!(
+            peak < before + 30_000,
+            "{before} kB before, {peak} kB at the peak"
+        );
     });
 }
 
@@ -279,9 +283,15 @@ fn a_client_that_reads_slowly_holds_the_server_back() {
         let direct = lab.cluster.connect(0).await.unwrap();
         tokio::time::sleep(std::time::Duration::from_millis(300)).await;
         let after = crate::support::memory_kb();
-        assert!(after < before + 30_000, "{before} kB before, {after} kB with the result waiting");
+        assert!(
+            after < before + 30_000,
+            "{before} kB before, {after} kB with the result waiting"
+        );
         drop(direct);
         let rest = raw.until_ready().await;
-        assert_eq!(rest.iter().filter(|message| message.tag == b'D').count(), 5000);
+        assert_eq!(
+            rest.iter().filter(|message| message.tag == b'D').count(),
+            5000
+        );
     });
 }

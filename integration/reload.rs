@@ -18,7 +18,12 @@ async fn with_file(name: &str) -> (Router, std::path::PathBuf, String) {
         environment,
     };
     let router = Router::from(App::start(config, source).await.unwrap());
-    assert!(router.app.wait_ready(std::time::Duration::from_secs(30)).await);
+    assert!(
+        router
+            .app
+            .wait_ready(std::time::Duration::from_secs(30))
+            .await
+    );
     (router, path, text)
 }
 
@@ -35,7 +40,9 @@ fn reload_puts_a_changed_file_in_force_for_sessions_that_are_there() {
             client.batch_execute("SELECT 1").await.unwrap();
             assert_eq!(value(&client, "SHOW pgherd.node").await, "node1");
         }
-        let config = router.console("SHOW CONFIG WHERE key = 'cluster.test.route.reads'").await;
+        let config = router
+            .console("SHOW CONFIG WHERE key = 'cluster.test.route.reads'")
+            .await;
         assert_eq!(config[0]["value"], "primary_only");
     });
 }
@@ -44,13 +51,19 @@ fn reload_puts_a_changed_file_in_force_for_sessions_that_are_there() {
 fn a_file_with_mistakes_changes_nothing_and_all_mistakes_are_told() {
     test(async {
         let (router, path, text) = with_file("bad.toml").await;
-        let changed = format!("{text}[cluster.test.pool]\nsize = 0\n[cluster.test.lag]\nmax_tim = 5\n");
+        let changed =
+            format!("{text}[cluster.test.pool]\nsize = 0\n[cluster.test.lag]\nmax_tim = 5\n");
         std::fs::write(&path, changed).unwrap();
         let console = router.connect_as("postgres", "", "pgherd").await.unwrap();
         let error = console.simple_query("RELOAD").await.unwrap_err();
         let error = format!("{:?}", error.as_db_error().unwrap());
-        assert!(error.contains("size") && error.contains("max_tim"), "{error}");
-        let config = router.console("SHOW CONFIG WHERE key = 'cluster.test.pool.size'").await;
+        assert!(
+            error.contains("size") && error.contains("max_tim"),
+            "{error}"
+        );
+        let config = router
+            .console("SHOW CONFIG WHERE key = 'cluster.test.pool.size'")
+            .await;
         assert_eq!(config[0]["value"], "20");
         let client = router.connect().await;
         assert_eq!(value(&client, "SELECT 1").await, "1");

@@ -7,7 +7,10 @@ use crate::support::{Router, rows, shared, tags, test, value, wait_until};
 
 /// Runs a statement and tells on which server it ran, and why.
 async fn route(client: &Client, statement: &str) -> (String, String) {
-    client.batch_execute(statement).await.unwrap_or_else(|error| panic!("{statement}: {error:?}"));
+    client
+        .batch_execute(statement)
+        .await
+        .unwrap_or_else(|error| panic!("{statement}: {error:?}"));
     let route = value(client, "SHOW pgherd.last_route").await;
     let (node, why) = route.split_once(": ").unwrap();
     (node.to_owned(), why.to_owned())
@@ -30,7 +33,12 @@ async fn settled(router: &Router, probe: &str) {
 fn a_read_goes_to_a_replica_and_says_so() {
     test(async {
         let router = &shared().await.router;
-        router.connect().await.batch_execute("CREATE TABLE plain_read(n int)").await.unwrap();
+        router
+            .connect()
+            .await
+            .batch_execute("CREATE TABLE plain_read(n int)")
+            .await
+            .unwrap();
         settled(router, "SELECT * FROM plain_read").await;
         let client = router.connect().await;
         for statement in [
@@ -47,7 +55,11 @@ fn a_read_goes_to_a_replica_and_says_so() {
             assert_eq!(why, "read_only", "{statement}");
         }
         let ran = value(&client, "SELECT current_setting('cluster_name')").await;
-        assert_eq!(value(&client, "SHOW pgherd.node").await, ran, "told where it really ran");
+        assert_eq!(
+            value(&client, "SHOW pgherd.node").await,
+            ran,
+            "told where it really ran"
+        );
     });
 }
 
@@ -74,7 +86,10 @@ fn what_may_write_goes_to_the_primary_with_its_reason() {
             ("DELETE FROM written WHERE n = 77", "write"),
             ("SELECT * FROM written FOR UPDATE", "locking_clause"),
             ("SELECT * FROM written FOR SHARE", "locking_clause"),
-            ("WITH w AS (INSERT INTO written VALUES (3) RETURNING n) SELECT * FROM w", "data_modifying_cte"),
+            (
+                "WITH w AS (INSERT INTO written VALUES (3) RETURNING n) SELECT * FROM w",
+                "data_modifying_cte",
+            ),
             ("SELECT writes_volatile()", "volatile_function"),
             ("CREATE INDEX ON written(n)", "ddl"),
             ("ANALYZE written", "utility"),
@@ -95,7 +110,10 @@ fn what_may_write_goes_to_the_primary_with_its_reason() {
             }
         }
         let client = router.connect().await;
-        assert_eq!(route(&client, "SELECT nextval('written_seq')").await.0, "node1");
+        assert_eq!(
+            route(&client, "SELECT nextval('written_seq')").await.0,
+            "node1"
+        );
     });
 }
 
@@ -108,9 +126,15 @@ fn what_is_not_understood_goes_to_the_primary() {
         let result = client.simple_query(statement).await;
         let route = value(&client, "SHOW pgherd.last_route").await;
         assert!(route.starts_with("node1") || result.is_ok(), "{route}");
-        let error = client.simple_query("FROBNICATE everything").await.unwrap_err();
+        let error = client
+            .simple_query("FROBNICATE everything")
+            .await
+            .unwrap_err();
         assert_eq!(error.code().unwrap().code(), "42601");
-        assert_eq!(value(&client, "SHOW pgherd.last_route").await, "node1: parse_failed");
+        assert_eq!(
+            value(&client, "SHOW pgherd.last_route").await,
+            "node1: parse_failed"
+        );
     });
 }
 
@@ -136,7 +160,10 @@ fn an_explicit_transaction_stays_on_the_primary_and_a_read_only_one_on_a_replica
             for _ in 0..5 {
                 assert_eq!(value(&client, node).await, first, "{begin}");
             }
-            let error = client.simple_query("CREATE TABLE refused(n int)").await.unwrap_err();
+            let error = client
+                .simple_query("CREATE TABLE refused(n int)")
+                .await
+                .unwrap_err();
             assert_eq!(error.code().unwrap().code(), "25006", "{begin}");
             client.batch_execute("ROLLBACK").await.unwrap();
         }
@@ -148,7 +175,10 @@ fn a_stable_function_that_writes_is_tried_again_on_the_primary_and_remembered() 
     test(async {
         let lab = shared().await;
         let client = lab.router.connect().await;
-        client.batch_execute("CREATE TABLE lied_about(n int)").await.unwrap();
+        client
+            .batch_execute("CREATE TABLE lied_about(n int)")
+            .await
+            .unwrap();
         client
             .batch_execute(
                 "CREATE FUNCTION liar() RETURNS int LANGUAGE plpgsql VOLATILE AS \
@@ -168,20 +198,71 @@ fn a_stable_function_that_writes_is_tried_again_on_the_primary_and_remembered() 
         let router = Router::start(&lab.cluster, &[]).await;
         settled(&router, "SELECT * FROM lied_about").await;
         let client = router.connect().await;
-        wait_until("the catalog knows it", std::time::Duration::from_secs(10), async || {
-            let plan = rows(&client, "EXPLAIN (ROUTE) SELECT promised()").await;
-            plan.iter().any(|row| row.values().any(|line| line.contains("read_only")))
-        })
+        wait_until(
+            "the catalog knows it",
+            std::time::Duration::from_secs(10),
+            async || {
+                let plan = rows(&client, "EXPLAIN (ROUTE) SELECT promised()").await;
+                plan.iter()
+                    .any(|row| row.values().any(|line| line.contains("read_only")))
+            },
+        )
         .await;
         let before = router.count_of("refused_by_replica").await;
         assert_eq!(value(&client, "SELECT promised()").await, "1");
-        assert_eq!(value(&client, "SHOW pgherd.last_route").await, "node1: refused_by_replica");
+        assert_eq!(
+            value(&client, "SHOW pgherd.last_route").await,
+            "node1: refused_by_replica"
+        );
         assert_eq!(router.count_of("refused_by_replica").await, before + 1);
-        assert_eq!(value(&client, "SELECT count(*) FROM lied_about").await, "1", "once");
+        assert_eq!(
+            value(&client, "SELECT count(*) FROM lied_about").await,
+            "1",
+            "once"
+        );
         // The second time it goes there at once: nothing is refused any more.
         let other = router.connect().await;
         let (node, why) = route(&other, "SELECT promised()").await;
-        assert_eq!((node.as_str(), why.as_str()), ("node1", "refused_by_replica"));
+        assert_eq!(
+            (node.as_str(), why.as_str()),
+            ("node1", "refused_by_replica")
+        );
+    });
+}
+
+#[test]
+fn a_statement_that_is_prepared_and_tried_again_in_one_breath_keeps_its_name() {
+    test(async {
+        let lab = shared().await;
+        let client = lab.router.connect().await;
+        client
+            .batch_execute(
+                "CREATE TABLE lied_again(n int); \
+                 CREATE FUNCTION liar_again() RETURNS int LANGUAGE plpgsql VOLATILE AS \
+                 $$ BEGIN INSERT INTO lied_again VALUES (1); RETURN 1; END $$; \
+                 CREATE FUNCTION promised_again() RETURNS int LANGUAGE plpgsql STABLE AS \
+                 $$ BEGIN RETURN liar_again(); END $$",
+            )
+            .await
+            .unwrap();
+        let router = Router::start(&lab.cluster, &[]).await;
+        settled(&router, "SELECT * FROM lied_again").await;
+        let before = router.count_of("refused_by_replica").await;
+        let mut raw = router.raw().await;
+        let run = |out: &mut bytes::BytesMut| {
+            frontend::bind_for(out, b"named", b"", &[0, 0, 0, 0, 0, 0]);
+            frontend::execute(out, b"", 0);
+            frontend::sync(out);
+        };
+        raw.send(|out| {
+            frontend::parse(out, b"named", b"SELECT promised_again()", NO_TYPES);
+            run(out);
+        })
+        .await;
+        assert_eq!(tags(&raw.until_ready().await), "12DCZ");
+        assert!(router.count_of("refused_by_replica").await > before, "it was tried again");
+        raw.send(run).await;
+        assert_eq!(tags(&raw.until_ready().await), "2DCZ");
     });
 }
 
@@ -195,14 +276,26 @@ fn explain_route_tells_where_a_statement_would_go() {
             ("SELECT pg_advisory_lock(1)", "advisory_lock"),
         ] {
             let simple = rows(&client, &format!("EXPLAIN (ROUTE) {statement}")).await;
-            let lines: Vec<String> = simple.iter().flat_map(|row| row.values().cloned()).collect();
-            assert!(lines.iter().any(|line| line.starts_with("target ")), "{lines:?}");
+            let lines: Vec<String> = simple
+                .iter()
+                .flat_map(|row| row.values().cloned())
+                .collect();
+            assert!(
+                lines.iter().any(|line| line.starts_with("target ")),
+                "{lines:?}"
+            );
             assert!(lines.iter().any(|line| line.contains(word)), "{lines:?}");
-            let extended = client.query(&format!("EXPLAIN (ROUTE) {statement}"), &[]).await.unwrap();
+            let extended = client
+                .query(&format!("EXPLAIN (ROUTE) {statement}"), &[])
+                .await
+                .unwrap();
             let extended: Vec<String> = extended.iter().map(|row| row.get(0)).collect();
             assert_eq!(extended.len(), lines.len(), "{extended:?}");
         }
-        let error = client.simple_query("SELECT * FROM explained").await.unwrap_err();
+        let error = client
+            .simple_query("SELECT * FROM explained")
+            .await
+            .unwrap_err();
         assert_eq!(error.code().unwrap().code(), "42P01", "it was not run");
     });
 }
@@ -212,17 +305,32 @@ fn a_session_that_asks_is_told_each_route_as_a_notice() {
     test(async {
         let router = &shared().await.router;
         let listener = router.listener().await;
-        listener.client.batch_execute("SET pgherd.explain = 'notice'").await.unwrap();
+        listener
+            .client
+            .batch_execute("SET pgherd.explain = 'notice'")
+            .await
+            .unwrap();
         listener.client.batch_execute("SELECT 1").await.unwrap();
         let told = listener.told().join("\n");
         assert!(told.contains("read_only"), "{told}");
-        assert_eq!(listener.client.query("SELECT 1", &[]).await.unwrap().len(), 1);
+        assert_eq!(
+            listener.client.query("SELECT 1", &[]).await.unwrap().len(),
+            1
+        );
         let told = listener.told().join("\n");
         assert!(told.contains("read_only"), "extended: {told}");
-        listener.client.batch_execute("BEGIN; SELECT 1; COMMIT").await.unwrap();
+        listener
+            .client
+            .batch_execute("BEGIN; SELECT 1; COMMIT")
+            .await
+            .unwrap();
         let told = listener.told().join("\n");
         assert!(told.contains("explicit_transaction"), "{told}");
-        listener.client.batch_execute("SET pgherd.explain = 'off'").await.unwrap();
+        listener
+            .client
+            .batch_execute("SET pgherd.explain = 'off'")
+            .await
+            .unwrap();
         listener.told();
         listener.client.batch_execute("SELECT 1").await.unwrap();
         assert!(listener.told().is_empty());
@@ -273,7 +381,10 @@ fn a_new_table_is_readable_at_once_by_its_maker() {
 fn a_hint_sends_a_read_to_the_primary_and_never_a_write_to_a_replica() {
     test(async {
         let client = shared().await.router.connect().await;
-        assert_eq!(route(&client, "/* pgherd: primary */ SELECT 1").await, ("node1".to_owned(), "hint_primary".to_owned()));
+        assert_eq!(
+            route(&client, "/* pgherd: primary */ SELECT 1").await,
+            ("node1".to_owned(), "hint_primary".to_owned())
+        );
         let (node, _) = route(&client, "/* pgherd: replica */ CREATE TABLE hinted(n int)").await;
         assert_eq!(node, "node1");
     });
@@ -288,8 +399,14 @@ fn reads_are_spread_over_the_replicas() {
             let node = value(&client, "SELECT current_setting('cluster_name')").await;
             *seen.entry(node).or_insert(0) += 1;
         }
-        assert!(seen.get("node2").is_some_and(|count| *count > 10), "{seen:?}");
-        assert!(seen.get("node3").is_some_and(|count| *count > 10), "{seen:?}");
+        assert!(
+            seen.get("node2").is_some_and(|count| *count > 10),
+            "{seen:?}"
+        );
+        assert!(
+            seen.get("node3").is_some_and(|count| *count > 10),
+            "{seen:?}"
+        );
         assert_eq!(seen.get("node1"), None, "{seen:?}");
     });
 }

@@ -1,8 +1,11 @@
 //! Reads the repository and holds it to its own rules: which module may use which, what is pure,
-//! that no file is dead, that files stay small, that each SQL file is used.
+//! that no file is dead, that files stay small, that each SQL file is used, that the docs which are
+//! printed from the code are up to date.
 //!
 //! It knows just enough of Rust's grammar to leave out comments, strings and tests. What it cannot
 //! see, a name that a macro puts together, the review must.
+
+mod docs;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -29,21 +29,32 @@ fn main() -> ExitCode {
 
 fn act(cli: &Cli, environment: &Environment, out: &mut io::Stdout) -> io::Result<Outcome> {
     match &cli.verb {
-        Verb::Run(args) => runtime()?.block_on(cli::run::run(args, environment, out)),
-        Verb::Demo(_) => Ok(Outcome::Usage),
+        Verb::Run(args) => match cli::run::read(args, environment, out)? {
+            Some(config) => {
+                let threads = config.limits.worker_threads;
+                runtime(threads)?.block_on(cli::run::run(args, config, environment, out))
+            }
+            None => Ok(Outcome::ConfigInvalid),
+        },
+        Verb::Demo(args) => runtime(2)?.block_on(cli::demo::demo(args, out)),
         Verb::Check(args) => cli::check::check(args, environment, out),
         Verb::SetupSql(args) => cli::setup_sql::setup_sql(args, out),
         Verb::Healthcheck(args) => {
-            runtime()?.block_on(cli::healthcheck::healthcheck(args, environment, out))
+            runtime(1)?.block_on(cli::healthcheck::healthcheck(args, environment, out))
         }
         Verb::Version => cli::version::version(out),
     }
 }
 
 /// One runtime for everything. The parser needs a deep stack for deeply nested statements.
-fn runtime() -> io::Result<tokio::runtime::Runtime> {
+fn runtime(threads: usize) -> io::Result<tokio::runtime::Runtime> {
+    let threads = match threads {
+        0 => (std::thread::available_parallelism().map_or(1, usize::from) / 2).max(1),
+        threads => threads,
+    };
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .worker_threads(threads)
         .thread_stack_size(STACK_BYTES)
         .thread_name("pgherd")
         .build()

@@ -29,7 +29,10 @@ pub(crate) fn test(body: impl Future<Output = ()>) {
     }
     let limited = async { tokio::time::timeout(TEST_LIMIT, body).await };
     let ended = runtime().block_on(limited);
-    assert!(ended.is_ok(), "the test hangs: not done after {TEST_LIMIT:?}");
+    assert!(
+        ended.is_ok(),
+        "the test hangs: not done after {TEST_LIMIT:?}"
+    );
 }
 
 /// The same for a test with a cluster of its own: at most one exists beside the shared one.

@@ -39,7 +39,8 @@ impl Raw {
     /// A session that is ready for its first query, without a password.
     pub(crate) async fn log_in(address: SocketAddr, user: &str, database: &str) -> Self {
         let mut raw = Self::connect(address).await;
-        raw.start(0, &[("user", user), ("database", database)]).await;
+        raw.start(0, &[("user", user), ("database", database)])
+            .await;
         let answer = raw.until_ready().await;
         assert_eq!(answer[0].tag, b'R', "{}", tags(&answer));
         raw.keep_key(&answer);
@@ -51,7 +52,8 @@ impl Raw {
         let parameters = parameters
             .iter()
             .map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-        self.send(|out| frontend::startup(out, minor, parameters)).await;
+        self.send(|out| frontend::startup(out, minor, parameters))
+            .await;
     }
 
     /// The SCRAM exchange, from its request on. Gives the messages of the end of the login.
@@ -159,7 +161,9 @@ impl Raw {
     /// Whether nothing comes for a moment. What it cannot see is a message that is later still.
     pub(crate) async fn is_silent(&mut self) -> bool {
         self.buffer.is_empty()
-            && timeout(SILENCE, self.stream.read_buf(&mut self.buffer)).await.is_err()
+            && timeout(SILENCE, self.stream.read_buf(&mut self.buffer))
+                .await
+                .is_err()
     }
 
     fn cut(&mut self) -> Option<Message> {
@@ -181,7 +185,12 @@ impl Message {
         let parts = self.body.split(|byte| *byte == 0);
         let parts = parts.filter(|part| !part.is_empty());
         parts
-            .map(|part| (char::from(part[0]), String::from_utf8_lossy(&part[1..]).into_owned()))
+            .map(|part| {
+                (
+                    char::from(part[0]),
+                    String::from_utf8_lossy(&part[1..]).into_owned(),
+                )
+            })
             .collect()
     }
 
@@ -207,7 +216,10 @@ pub(crate) fn tags(messages: &[Message]) -> String {
 
 /// The fields of the only error among these messages.
 pub(crate) fn fields(messages: &[Message]) -> BTreeMap<char, String> {
-    let errors: Vec<_> = messages.iter().filter(|message| message.tag == b'E').collect();
+    let errors: Vec<_> = messages
+        .iter()
+        .filter(|message| message.tag == b'E')
+        .collect();
     assert_eq!(errors.len(), 1, "{}: {messages:?}", tags(messages));
     errors[0].fields()
 }

@@ -61,7 +61,9 @@ impl Router {
     pub(crate) fn serving_replicas(&self) -> usize {
         let snapshot = self.app.monitor.snapshot.load();
         let servers = snapshot.servers.iter();
-        servers.filter(|server| server.state == ServerState::Serving).count()
+        servers
+            .filter(|server| server.state == ServerState::Serving)
+            .count()
     }
 
     /// A session of the superuser in the database `app`.
@@ -76,7 +78,9 @@ impl Router {
         password: &str,
         database: &str,
     ) -> Result<Client, tokio_postgres::Error> {
-        Ok(Listener::connect(self.address, user, password, database).await?.client)
+        Ok(Listener::connect(self.address, user, password, database)
+            .await?
+            .client)
     }
 
     /// A session whose notices are kept.
@@ -100,7 +104,9 @@ impl Router {
     pub(crate) async fn count_of(&self, why: &str) -> u64 {
         let counted = self.console("SHOW ROUTING").await;
         let counted = counted.iter().filter(|row| row["reason"] == why);
-        counted.map(|row| row["count_total"].parse::<u64>().unwrap()).sum()
+        counted
+            .map(|row| row["count_total"].parse::<u64>().unwrap())
+            .sum()
     }
 
     /// What HTTP answers: the status and the body.
@@ -213,7 +219,12 @@ pub(crate) fn config_text(cluster: &LocalCluster) -> String {
 pub(crate) fn memory_kb() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-    line.unwrap().split_whitespace().nth(1).unwrap().parse().unwrap()
+    line.unwrap()
+        .split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap()
 }
 
 /// For what takes a second at most; machines are busy.

@@ -10,7 +10,7 @@ use crate::admin::{
 };
 use crate::clock;
 use crate::monitor::{CatalogStore, MonitorHandle};
-use crate::proxy::{Catalogs, Proxy};
+use crate::proxy::{Catalogs, ConsoleAnswer, Proxy};
 use crate::session::{ConsoleReply, Refusal};
 use crate::statement::Catalog;
 use crate::telemetry::{Moment, Telemetry};
@@ -85,9 +85,7 @@ fn row_view(row: crate::config::ConfigRow) -> ConfigRowView {
 }
 
 /// Answers the statements of console sessions.
-pub(super) fn answerer(
-    sources: &ConsoleSources,
-) -> Box<dyn Fn(&str, bool) -> ConsoleReply + Send + Sync> {
+pub(super) fn answerer(sources: &ConsoleSources) -> ConsoleAnswer {
     let console = Console::new(sources.clone());
     Box::new(move |text, is_admin| to_session(console.answer(text, &ConsoleUser { is_admin })))
 }

@@ -30,8 +30,7 @@ use crate::coordination::{StateError, StateFile};
 use crate::monitor::{self, CatalogStore, MonitorHandle, MonitorSettings};
 use crate::policy::Configured;
 use crate::proxy::{self, Parts, Proxy};
-use crate::session::{LoginMethod, ServerSide};
-use crate::statement::FactsCache;
+use crate::session::{LoginMethod, ServerSide, Texts};
 use crate::telemetry::{Moment, Telemetry};
 use crate::upstream::{self, LookupRules, Secret, Upstreams, VerifierSource};
 use crate::{admin, clock, net};
@@ -121,7 +120,7 @@ impl App {
             snapshot: Arc::clone(&monitor.snapshot),
             settings: reload::settings(&reloader.config()),
             upstreams: Arc::clone(&upstreams),
-            facts: FactsCache::new(FACTS_BYTES, secret_pair()?),
+            texts: Texts::new(FACTS_BYTES, secret_pair()?),
             verifiers: verifier_source(&reloader.config()),
             telemetry: Arc::clone(&telemetry),
             catalogs: Box::new(console::SharedCatalogs(Arc::clone(&catalogs))),

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub mod check;
+pub mod demo;
 pub mod healthcheck;
 pub mod run;
 pub mod setup_sql;
@@ -85,9 +86,12 @@ pub struct DemoArgs {
     /// Keep the data in this directory
     #[arg(long, value_name = "DIR")]
     pub keep: Option<PathBuf>,
-    /// Start without clients that make load
+    /// Start without clients that make load; the script always has them
     #[arg(long)]
     pub no_load: bool,
+    /// Write the router's own log to standard error, such as `info`
+    #[arg(long, value_name = "LEVEL")]
+    pub log: Option<String>,
 }
 
 /// The arguments of `check`.

@@ -11,27 +11,43 @@ use crate::app::{App, ConfigSource};
 use crate::config::{self, Config, Environment, LogFormat};
 use crate::telemetry::log;
 
-/// Runs a router. Problems of the configuration go to `out`.
+/// Reads the configuration. Its problems go to `out`; with an error among them there is none.
+///
+/// # Errors
+///
+/// When `out` cannot be written to.
+pub fn read(
+    args: &RunArgs,
+    environment: &Environment,
+    out: &mut (dyn Write + Send),
+) -> io::Result<Option<Config>> {
+    match config::load(args.config.file.as_deref(), environment) {
+        Ok((config, warnings)) => {
+            let warnings = config::Problems(warnings);
+            if warnings.count(config::Severity::Warning) > 0 {
+                write!(out, "{warnings}")?;
+            }
+            Ok(Some(config))
+        }
+        Err(problems) => {
+            write!(out, "{problems}")?;
+            Ok(None)
+        }
+    }
+}
+
+/// Runs a router.
 ///
 /// # Errors
 ///
 /// When `out` cannot be written to, or a signal cannot be waited for.
 pub async fn run(
     args: &RunArgs,
+    config: Config,
     environment: &Environment,
     out: &mut (dyn Write + Send),
 ) -> io::Result<Outcome> {
     let path = args.config.file.clone();
-    let config = match config::load(path.as_deref(), environment) {
-        Ok((config, warnings)) => {
-            write!(out, "{}", config::Problems(warnings))?;
-            config
-        }
-        Err(problems) => {
-            write!(out, "{problems}")?;
-            return Ok(Outcome::ConfigInvalid);
-        }
-    };
     let _log = match log::init(log_format(&config), &config.log.level.to_string()) {
         Ok(handle) => handle,
         Err(problem) => {

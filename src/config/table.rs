@@ -419,6 +419,15 @@ pub static SETTINGS: &[Setting] = &[
         "At most one automatic promotion in this time.",
     ),
     row(
+        "limits.worker_threads",
+        Kind::Count { min: 0, max: 1024 },
+        "0",
+        Restart,
+        "How many threads move bytes; 0 is half as many as the machine has cores, and at least one. \
+         One thread carries tens of thousands of statements a second; more threads than needed only \
+         wake each other.",
+    ),
+    row(
         "limits.login_timeout",
         TIME,
         "15s",

@@ -31,6 +31,7 @@ pub struct LocalCluster {
     pub(super) workshop: Workshop,
     options: Options,
     data: PathBuf,
+    initialised_after: Duration,
     ready_after: Vec<Duration>,
 }
 
@@ -68,6 +69,7 @@ impl LocalCluster {
             },
             options,
             data,
+            initialised_after: Duration::ZERO,
             ready_after: Vec::new(),
         };
         cluster.bring_up().await?;
@@ -77,6 +79,7 @@ impl LocalCluster {
     async fn bring_up(&mut self) -> Result<(), LocalError> {
         let started = crate::clock::now();
         self.make_data_directories().await?;
+        self.initialised_after = started.elapsed();
         let primary = self.node(0)?;
         primary.start_on_a_free_port(&self.workshop).await?;
         self.ready_after.push(started.elapsed());
@@ -185,6 +188,12 @@ impl LocalCluster {
     /// [`LocalError::NoSuchNode`].
     pub fn pid(&self, index: usize) -> Result<Option<u32>, LocalError> {
         Ok(self.node(index)?.pid())
+    }
+
+    /// How long after the beginning the data directories were there and the first server was
+    /// started.
+    pub fn initialised_after(&self) -> Duration {
+        self.initialised_after
     }
 
     /// How long after the beginning each node was ready, in the order of the nodes.

@@ -281,6 +281,13 @@ impl Node {
     }
 }
 
+impl Drop for Node {
+    /// Asks after the process once more, so that one that has ended does not stay as a zombie.
+    fn drop(&mut self) {
+        self.pid();
+    }
+}
+
 /// A port on which nobody listens now.
 ///
 /// Not one that the kernel chooses: those may be taken by any outgoing connection while a server is

@@ -285,6 +285,12 @@ mod with_postgres {
         cluster.hang(1).unwrap();
         drop(cluster);
         assert_eq!(trace.left(), Vec::<String>::new());
+        let ours = process::children(std::process::id());
+        let waited_for = |pid: &u32| !ours.contains(pid);
+        assert!(
+            trace.postmasters.iter().all(waited_for),
+            "zombies in {ours:?}"
+        );
     }
 
     #[tokio::test]

@@ -122,7 +122,9 @@ mod tests {
                 sentence: number.to_string(),
             });
         }
-        let events = journal.events();
+        let (total, events) = journal.events_since(0);
+        assert_eq!(total, EVENTS_MAX as u64 + 5);
+        assert_eq!(journal.events_since(total).1, []);
         assert_eq!(events.len(), EVENTS_MAX);
         assert_eq!(events[0].sentence, "5");
     }

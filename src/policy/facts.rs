@@ -108,12 +108,13 @@ impl<'a> World<'a> {
             .collect()
     }
 
-    /// The primary does not answer, or is none any more.
-    pub(super) fn is_lost(&self, primary: ServerId) -> bool {
+    /// The primary does not answer, or is none any more. A probe that was asked before it was
+    /// `crowned` may be answered after that, and tells of the replica that it was then.
+    pub(super) fn is_lost(&self, primary: ServerId, crowned: Option<Instant>) -> bool {
         self.member(primary)
             .is_some_and(|member| match member.verdict {
                 Verdict::Doubt(_) | Verdict::Dead(_) => true,
-                Verdict::Alive => member.role != Role::Primary,
+                Verdict::Alive => member.role != Role::Primary && member.asked_at > crowned,
                 Verdict::Unknown | Verdict::Impaired(_) | Verdict::Shaky(_) => false,
             })
     }
@@ -197,5 +198,49 @@ impl Member {
             | Verdict::Doubt(_)
             | Verdict::Dead(_) => Standing::NoAnswer,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PRIMARY: ServerId = ServerId(0);
+
+    /// Whether a primary that was crowned now counts as lost, when it says that it is a replica
+    /// and was asked then.
+    fn is_lost(asked_at: Instant, crowned: Option<Instant>) -> bool {
+        let member = Member {
+            id: PRIMARY,
+            address: "pg1".parse().unwrap(),
+            admission: Admission::Candidate,
+            verdict: Verdict::Alive,
+            failures: 0,
+            role: Role::Replica,
+            times_primary: 0,
+            system_id: None,
+            timeline: None,
+            furthest: None,
+            replay_paused: false,
+            failing_since: None,
+            stream: Stream::Gone,
+            asked_at: Some(asked_at),
+        };
+        let world = World {
+            members: &[member],
+            known_flushed: None,
+            everybody_asked: true,
+            rules: &FailoverRules::default(),
+        };
+        world.is_lost(PRIMARY, crowned)
+    }
+
+    #[test]
+    fn an_answer_that_was_under_way_during_a_promotion_takes_nothing_back() {
+        let crowned = crate::clock::now();
+        let moment = Duration::from_millis(1);
+        assert!(!is_lost(crowned, Some(crowned)));
+        assert!(is_lost(crowned + moment, Some(crowned)));
+        assert!(is_lost(crowned, None));
     }
 }

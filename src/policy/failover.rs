@@ -137,6 +137,8 @@ pub struct Failover {
     lineage: Option<Lineage>,
     primary_known: Option<ServerId>,
     last_promotion: Option<Instant>,
+    /// When the primary became it; `None` when it was found as one.
+    crowned: Option<Instant>,
     order: Option<Order>,
     story: Option<Story>,
     stories: u64,
@@ -156,6 +158,7 @@ impl Failover {
             lineage: remembered.map(|memory| memory.lineage),
             primary_known: remembered.and_then(|memory| memory.primary.as_ref().and_then(&find)),
             last_promotion: None,
+            crowned: None,
             order: None,
             story: None,
             stories: 0,
@@ -361,7 +364,9 @@ impl Failover {
             ([member], _) => self.found(cx, member),
             (_, Some(member)) => self.found(cx, member),
             ([], None) => match self.primary_known {
-                Some(primary) if cx.world.is_lost(primary) => self.enter_doubt(cx, primary),
+                Some(primary) if cx.world.is_lost(primary, self.crowned) => {
+                    self.enter_doubt(cx, primary)
+                }
                 Some(_) | None => State::Searching { since },
             },
             (_, None) => {
@@ -407,7 +412,7 @@ impl Failover {
 
     fn steady(&mut self, cx: &mut Cx<'_>, primary: ServerId) -> State {
         self.order = None;
-        if cx.world.is_lost(primary) {
+        if cx.world.is_lost(primary, self.crowned) {
             return self.enter_doubt(cx, primary);
         }
         self.tell_stragglers(cx, primary);
@@ -699,6 +704,7 @@ impl Failover {
             forked_at,
         });
         self.primary_known = Some(member.id);
+        self.crowned = Some(cx.now);
         self.order = None;
         self.told.clear();
         cx.out.push(Action::ResumeWrites {
@@ -738,7 +744,7 @@ impl Failover {
             Input::Outcome(_) | Input::Look | Input::Order(_) | Input::LookAgain => {}
         }
         let late = cx.now.saturating_duration_since(state.since) >= SETTLE_MAX;
-        let lost = cx.world.is_lost(state.primary);
+        let lost = cx.world.is_lost(state.primary, self.crowned);
         if !state.waiting.is_empty() && !late && !lost {
             return State::Settling(state);
         }

@@ -24,9 +24,10 @@ use super::{Proxy, notes};
 use crate::clock;
 use crate::cluster::ServerId;
 use crate::net::Stream;
-use crate::policy::{Intent, Route};
-use crate::session::{Condition, Denial, Input, Note, Output, Refusal, ServerSide, Session, World};
-use crate::statement::Catalog;
+use crate::session::{
+    Catalog, Condition, Denial, Input, Intent, Note, Output, Refusal, Route, ServerSide, Session,
+    World,
+};
 use crate::telemetry::{ClientEntry, ClientState};
 use crate::upstream::{self, GetError, Lease, PoolHandle};
 use crate::wire::{ErrorFields, FrameError, Limits, Severity, Splitter, backend};
@@ -143,7 +144,7 @@ impl Conversation {
     /// Until it is over, or the client's connection breaks.
     async fn drive(&mut self) -> io::Result<()> {
         loop {
-            self.work().await;
+            let starved = self.work().await;
             let sent = self.to_client.write(&mut self.client)?;
             self.card.entry.add_sent(sent as u64);
             if let Some(lent) = &mut self.server
@@ -156,7 +157,9 @@ impl Conversation {
             if self.end == End::Closing && self.to_client.is_empty() {
                 return Ok(());
             }
-            if self.end == End::ClientDone && self.is_abandoned() {
+            // A client that only stopped sending still gets its answers. One whose next message is
+            // waited for, in the middle of a COPY or of a unit, holds a server for nothing.
+            if self.end == End::ClientDone && starved && self.to_client.is_empty() {
                 return Ok(());
             }
             self.show_state();
@@ -166,18 +169,12 @@ impl Conversation {
         }
     }
 
-    /// Whether nothing more can come of a conversation whose client sends no more: nothing runs,
-    /// or what runs waits for the client.
-    fn is_abandoned(&self) -> bool {
-        let waits = self.session.wants_client() && self.to_server.is_empty();
-        !self.session.is_active() || waits
-    }
-
-    /// Handles everything that was read, until more is needed.
-    async fn work(&mut self) {
+    /// Handles everything that was read, until more is needed; tells whether it is the client's
+    /// turn and nothing whole of it is here.
+    async fn work(&mut self) -> bool {
         loop {
             if self.end == End::Closing {
-                return;
+                return false;
             }
             if self.to_client.len() < QUEUE_HIGH
                 && let Some(lent) = &mut self.server
@@ -202,11 +199,11 @@ impl Conversation {
                         self.tell(Input::Client(cut)).await;
                         continue;
                     }
-                    Ok(None) => {}
+                    Ok(None) => return true,
                     Err(error) => self.break_off(&error),
                 }
             }
-            return;
+            return false;
         }
     }
 
@@ -228,16 +225,17 @@ impl Conversation {
             self.end = End::Closing;
             return;
         }
+        // First of all: what the others bring may take the alarm back.
+        if woken.alarm {
+            self.alarm = None;
+            self.tell(Input::Timer).await;
+        }
         if woken.server_gone {
             // What it sent before it went is handled first: it may be the whole answer.
             self.work().await;
             if self.server.is_some() {
                 self.tell(Input::ServerLost).await;
             }
-        }
-        if woken.alarm {
-            self.alarm = None;
-            self.tell(Input::Timer).await;
         }
         if woken.rung & ring::SNAPSHOT != 0 {
             self.tell(Input::SnapshotChanged).await;
@@ -283,8 +281,7 @@ impl Conversation {
             snapshot: &snapshot,
             rules: &settings.session,
             route: &settings.route,
-            facts: &self.proxy.facts,
-            interner: &self.proxy.interner,
+            texts: &self.proxy.texts,
             catalog: catalog.as_deref(),
             load: &|server| self.proxy.load(server),
             server_statements_max: settings.server_statements_max,
@@ -382,7 +379,11 @@ impl Conversation {
         self.proxy.count_returned(lease.server);
         self.card.entry.set_server(None);
         let no_cancel_on_its_way = self.cancel.put_down();
-        let at_rest = self.to_server.is_empty() && cut.is_between_frames();
+        // A client may be in the middle of copy data that its server does not want any more. Nobody
+        // else may get a connection that waits for the rest of a frame.
+        let at_rest = self.to_server.is_empty()
+            && cut.is_between_frames()
+            && self.client_cut.is_between_frames();
         self.to_server.clear();
         if condition == Condition::Clean && no_cancel_on_its_way && at_rest {
             lease.state = Some(side);
@@ -461,7 +462,10 @@ impl Conversation {
         if !self.to_client.is_empty() && self.client.poll_writable(context)?.is_ready() {
             ready = true;
         }
-        if let Some(lent) = &mut self.server {
+        // At the end nobody takes what a server still sends.
+        if self.end != End::Closing
+            && let Some(lent) = &mut self.server
+        {
             match lent.poll(context, self.to_client.len(), !self.to_server.is_empty()) {
                 Poll::Ready(Ok(())) => ready = true,
                 Poll::Ready(Err(_gone)) => {

@@ -26,9 +26,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 pub use accept::serve;
 
 use crate::cluster::{ServerId, Snapshot};
-use crate::policy::RouteRules;
-use crate::session::{ConsoleReply, Interner, LoginMethod, Rules, ServerSide};
-use crate::statement::{Catalog, FactsCache};
+use crate::session::{Catalog, ConsoleReply, LoginMethod, RouteRules, Rules, ServerSide, Texts};
 use crate::telemetry::Telemetry;
 use crate::upstream::{Upstreams, VerifierSource};
 
@@ -65,10 +63,8 @@ pub struct Proxy {
     pub settings: ArcSwap<Settings>,
     /// The connections to the servers.
     pub upstreams: Arc<Upstreams<Option<Box<ServerSide>>>>,
-    /// What texts are.
-    pub facts: FactsCache,
-    /// The numbers of prepared statements.
-    pub interner: Interner,
+    /// What is known of texts.
+    pub texts: Texts,
     /// Looks up verifiers of users.
     pub verifiers: VerifierSource,
     /// Counters and lists.
@@ -76,13 +72,19 @@ pub struct Proxy {
     /// Finds the catalog of a database, and is told when it may have changed.
     pub catalogs: Box<dyn Catalogs>,
     /// Is told when a server connection was refused or broke.
-    pub on_loss: Box<dyn Fn(ServerId) + Send + Sync>,
+    pub on_loss: OnLoss,
     /// Answers the console.
-    pub console: Box<dyn Fn(&str, bool) -> ConsoleReply + Send + Sync>,
+    pub console: ConsoleAnswer,
     /// Random, the same for the life of the process.
     pub mock_secret: [u8; 32],
     state: Shared,
 }
+
+/// Is told of a server whose connection was refused or broke.
+pub type OnLoss = Box<dyn Fn(ServerId) + Send + Sync>;
+
+/// Answers a text of the console; true for somebody who may run commands.
+pub type ConsoleAnswer = Box<dyn Fn(&str, bool) -> ConsoleReply + Send + Sync>;
 
 /// Where sessions find what their database says of names.
 pub trait Catalogs: Send + Sync {
@@ -112,8 +114,8 @@ pub struct Parts {
     pub settings: Settings,
     /// See [`Proxy::upstreams`].
     pub upstreams: Arc<Upstreams<Option<Box<ServerSide>>>>,
-    /// See [`Proxy::facts`].
-    pub facts: FactsCache,
+    /// See [`Proxy::texts`].
+    pub texts: Texts,
     /// See [`Proxy::verifiers`].
     pub verifiers: VerifierSource,
     /// See [`Proxy::telemetry`].
@@ -121,9 +123,9 @@ pub struct Parts {
     /// See [`Proxy::catalogs`].
     pub catalogs: Box<dyn Catalogs>,
     /// See [`Proxy::on_loss`].
-    pub on_loss: Box<dyn Fn(ServerId) + Send + Sync>,
+    pub on_loss: OnLoss,
     /// See [`Proxy::console`].
-    pub console: Box<dyn Fn(&str, bool) -> ConsoleReply + Send + Sync>,
+    pub console: ConsoleAnswer,
     /// See [`Proxy::mock_secret`].
     pub mock_secret: [u8; 32],
 }
@@ -135,8 +137,7 @@ impl Proxy {
             snapshot: parts.snapshot,
             settings: ArcSwap::from_pointee(parts.settings),
             upstreams: parts.upstreams,
-            facts: parts.facts,
-            interner: Interner::new(INTERNED_MAX),
+            texts: parts.texts,
             verifiers: parts.verifiers,
             telemetry: parts.telemetry,
             catalogs: parts.catalogs,
@@ -228,6 +229,3 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     // Nothing that holds one of these locks can leave its value half changed.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-/// Distinct prepared statements that keep their number. Each holds its text once.
-const INTERNED_MAX: usize = 10_000;

@@ -5,8 +5,7 @@ use tracing::{debug, info};
 use super::Proxy;
 use super::drive::Card;
 use crate::cluster::{Role, ServerId};
-use crate::policy::Why;
-use crate::session::{Note, RetryCause};
+use crate::session::{Note, RetryCause, Why};
 use crate::telemetry;
 
 /// Counts and logs one note.

@@ -8,11 +8,15 @@ use super::machine::{Held, State};
 use super::pins::{Pin, Pins};
 use super::unit::{Expected, Step, Traits, Unit};
 use super::{Note, Output, Refusal, Session, Transaction, World, reply};
+use bytes::Bytes;
+
 use crate::policy::{self, Decision, Intent, Standing, Why};
 use crate::statement::{Effect, Facts, Kind, Verb};
 use crate::wire::backend;
 use crate::wire::frame::{Cut, Frame, Head};
-use crate::wire::frontend::{Bind, BindHead, Close, Describe, Execute, Parse, Query, What};
+use crate::wire::frontend::{
+    Bind, BindHead, Close, Describe, Execute, Parse, ParseHead, Query, What,
+};
 use crate::wire::sqlstate::SqlState;
 
 /// What to do after a message was taken in.
@@ -44,7 +48,7 @@ impl Session {
             // unit it belongs to a COPY whose Execute is still here.
             Cut::Run(bytes) | Cut::Rest { bytes, .. } => {
                 if unit.steps.is_empty() {
-                    return State::Resting(held);
+                    return self.ignore_late(world, bytes, held, out);
                 }
                 unit.push(Step::More(bytes));
                 Ok(Next::Dispatch)
@@ -54,9 +58,24 @@ impl Session {
             Err(refusal) => self.refuse_and_close(&refusal, held, out),
             Ok(Next::Dispatch) => self.dispatch(world, unit, held, out),
             Ok(Next::More) if too_large(&unit, world) => self.dispatch(world, unit, held, out),
-            Ok(Next::More) if unit.steps.is_empty() => State::Resting(held),
+            Ok(Next::More) if unit.steps.is_empty() => self.rest(world, held, out),
             Ok(Next::More) => State::Gathering(unit, held),
         }
+    }
+
+    /// Copy data that comes when its COPY is over. A server ignores it as well, and has to get it:
+    /// it may be the rest of a frame whose beginning it has.
+    fn ignore_late(
+        &mut self,
+        world: &World<'_>,
+        bytes: Bytes,
+        held: Option<Held>,
+        out: &mut Vec<Output>,
+    ) -> State {
+        if held.is_some() {
+            out.push(Output::ToServer(bytes));
+        }
+        self.rest(world, held, out)
     }
 
     /// A Query alone: the most frequent unit, answered here when it is ours.
@@ -73,7 +92,7 @@ impl Session {
         };
         // As in PostgreSQL, where a Query uses the place of the unnamed statement.
         self.names.remove(b"");
-        let facts = world.facts.facts(query.text, self.reading);
+        let facts = world.texts.facts.facts(query.text, self.reading);
         if let Some(answer) = self.answer_here(world, query.text, &facts) {
             local::note(out);
             out.push(Output::ToClient(local::simple_reply(&answer)));
@@ -131,7 +150,7 @@ impl Session {
     fn take_whole(&mut self, world: &World<'_>, unit: &mut Unit, frame: &Frame) {
         match Query::parse(frame.body()) {
             Ok(query) if frame.tag == b'Q' => {
-                let facts = world.facts.facts(query.text, self.reading);
+                let facts = world.texts.facts.facts(query.text, self.reading);
                 self.fold(world, unit, &facts);
             }
             _ => {
@@ -159,7 +178,7 @@ impl Session {
         let Ok(parse) = Parse::parse(frame.body()) else {
             return Err(malformed("Parse"));
         };
-        let facts = world.facts.facts(parse.text, self.reading);
+        let facts = world.texts.facts.facts(parse.text, self.reading);
         let is_ours = self.is_ours(world, &facts);
         if !is_ours && let Some(refusal) = self.refusal_in_lost_transaction() {
             unit.push(Step::Fail(refusal));
@@ -179,13 +198,13 @@ impl Session {
         }
         let text = frame.bytes.slice_ref(parse.text);
         let types = frame.bytes.slice_ref(parse.parameter_types);
-        let statement = world.interner.intern(&text, &types, &facts);
+        let statement = world.texts.interner.intern(&text, &types, &facts);
         if let Err(refusal) = self.names.insert(&name, &statement, world.rules) {
             unit.push(Step::Fail(refusal));
             return Ok(());
         }
         if is_ours {
-            unit.push(Step::Local(reply::message(backend::parse_complete)));
+            unit.push(Step::Known(name));
             return Ok(());
         }
         self.fold(world, unit, &facts);
@@ -348,11 +367,21 @@ impl Session {
         let bytes = head.bytes.clone();
         let expect = match head.tag {
             b'Q' => {
-                self.fold(world, unit, &world.facts.facts(head.prefix(), self.reading));
-                unit.traits.set(Traits::COMPLETE);
+                self.fold(
+                    world,
+                    unit,
+                    &world.texts.facts.facts(head.prefix(), self.reading),
+                );
+                // Its end is not here: there may be a COMMIT in it.
+                unit.traits.set(Traits::COMPLETE | Traits::COMMITS);
                 Expected::Ready
             }
             b'P' => {
+                let Ok(parse) = ParseHead::parse(head.prefix()) else {
+                    return Err(malformed("Parse"));
+                };
+                // From here on the name means what the server has under it.
+                self.names.remove(parse.name);
                 unit.leaves.insert(Pin::PreparedStatement);
                 Expected::ParseRaw
             }
@@ -421,16 +450,7 @@ impl Session {
             ..Standing::FRESH
         };
         let decision = policy::classify(facts, &standing, world.catalog, world.route);
-        // BEGIN goes to the primary and writes nothing: a transaction that only read leaves its
-        // session free to read anywhere.
-        let is_frame = |kind: &Kind| match kind {
-            Kind::Transaction(verb) => {
-                !matches!(verb, Verb::PrepareTransaction | Verb::FinishPrepared)
-            }
-            _ => false,
-        };
-        let only_frames = facts.statements.iter().all(|it| is_frame(&it.kind));
-        if decision.intent == Intent::Write && (!only_frames || facts.unparsed.is_some()) {
+        if decision.intent == Intent::Write && !only_shapes_transactions(facts) {
             unit.traits.set(Traits::MAY_WRITE);
         }
         for statement in &facts.statements {
@@ -444,14 +464,16 @@ impl Session {
             }
             for effect in &statement.effects {
                 match effect {
-                    Effect::DiscardAll => {
-                        unit.traits
-                            .set(Traits::DISCARDS_ALL | Traits::DEALLOCATES_ALL);
+                    Effect::DiscardAll | Effect::Deallocate { name: None } => {
+                        unit.traits.set(Traits::DEALLOCATES_ALL);
                     }
-                    Effect::Deallocate { name: None } => unit.traits.set(Traits::DEALLOCATES_ALL),
                     _ => {}
                 }
             }
+        }
+        if facts.unparsed.is_some() {
+            // What was not understood may be a COMMIT.
+            unit.traits.set(Traits::COMMITS);
         }
         unit.fold(decision);
         unit.leaves.extend(Pins::left_by(facts.session_effects()));
@@ -465,7 +487,10 @@ impl Session {
         held: Option<Held>,
         out: &mut Vec<Output>,
     ) -> State {
-        if !unit.traits.has(Traits::NEEDS_SERVER) {
+        // An error of ours has to fail the transaction on its server, as one of its own would.
+        let fails_transaction =
+            unit.has_failure() && matches!(self.transaction, Transaction::Open { .. });
+        if !unit.traits.has(Traits::NEEDS_SERVER) && !fails_transaction {
             return self.answer_unit(world, &unit, held, out);
         }
         match held {
@@ -477,8 +502,7 @@ impl Session {
                 }));
                 self.last_route = Some((held.server, why));
                 if let Some(refusal) = self.refusal_on_replica(world, &unit, &held) {
-                    unit.steps.insert(0, Step::Fail(refusal));
-                    unit.leaves.clear();
+                    unit.refuse(refusal);
                 }
                 self.run(world, unit, held, out)
             }
@@ -507,9 +531,14 @@ impl Session {
         let complete = unit.traits.has(Traits::COMPLETE);
         for step in &unit.steps {
             match step {
+                Step::Known(_) => {
+                    let complete = reply::message(backend::parse_complete);
+                    out.push(Output::ToClient(complete));
+                }
                 Step::Local(bytes) => out.push(Output::ToClient(bytes.clone())),
                 Step::Fail(refusal) => {
                     self.note_lost_transaction_told();
+                    self.forget_new(unit);
                     return self.refuse_unit(world, refusal, complete, held, out);
                 }
                 Step::Sync => reply::ready(out, self.transaction),
@@ -548,6 +577,13 @@ impl Session {
         }
     }
 
+    /// Forgets what the client was going to prepare: it gets an error instead.
+    pub(super) fn forget_new(&mut self, unit: &Unit) {
+        for name in unit.new_names() {
+            self.names.remove(name);
+        }
+    }
+
     fn note_lost_transaction_told(&mut self) {
         if self.transaction.is_lost() {
             self.transaction = Transaction::Lost { told: true };
@@ -559,7 +595,8 @@ impl Session {
     fn refusal_on_replica(&self, world: &World<'_>, unit: &Unit, held: &Held) -> Option<Refusal> {
         let on_replica =
             held.route.intent == Intent::Read && world.snapshot.primary() != Some(held.server);
-        let pin = unit.leaves.first().filter(|_| on_replica)?;
+        // What is too long to hold cannot be taken back any more.
+        let pin = unit.leaves.first().filter(|_| on_replica && !unit.unseen)?;
         Some(Refusal::BadCommand {
             sqlstate: SqlState::FEATURE_NOT_SUPPORTED,
             message: format!(
@@ -579,6 +616,18 @@ const fn traits_of(kind: &Kind) -> u8 {
         Kind::Ddl => Traits::CHANGES_SCHEMA,
         _ => 0,
     }
+}
+
+/// Whether a text does nothing but begin, end and mark transactions.
+fn only_shapes_transactions(facts: &Facts) -> bool {
+    facts
+        .statements
+        .iter()
+        .all(|statement| match &statement.kind {
+            Kind::Transaction(Verb::PrepareTransaction | Verb::FinishPrepared) => false,
+            Kind::Transaction(_) => true,
+            _ => false,
+        })
 }
 
 fn too_large(unit: &Unit, world: &World<'_>) -> bool {

@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::prepared::{Interner, ServerSide};
-use super::{Refusal, Rules};
+use super::prepared::ServerSide;
+use super::{Refusal, Rules, Texts};
 use crate::cluster::{ServerId, Snapshot};
 use crate::policy::RouteRules;
-use crate::statement::{Catalog, FactsCache};
+use crate::statement::Catalog;
 use crate::wire::backend::Table;
 use crate::wire::frame::Cut;
 
@@ -23,10 +23,8 @@ pub struct World<'a> {
     pub rules: &'a Rules,
     /// Where statements go.
     pub route: &'a RouteRules,
-    /// What texts are; shared by all sessions.
-    pub facts: &'a FactsCache,
-    /// The numbers of prepared statements; shared by all sessions.
-    pub interner: &'a Interner,
+    /// What is known of texts; shared by all sessions.
+    pub texts: &'a Texts,
     /// What the session's database says of names; `None` until it was read.
     pub catalog: Option<&'a Catalog>,
     /// How busy a server is.

@@ -10,9 +10,9 @@ use super::prepared::Prepared;
 use super::{ConsoleReply, Output, Refusal, Session, World, reply};
 use crate::cluster::Snapshot;
 use crate::policy::{self, Balance, Choice, Considered, Decision, Intent, Need, Refused, Standing};
-use crate::statement::{Effect, Explain, Facts, Kind, SetValue, Verb};
-use crate::wire::{SqlState, TransactionStatus};
+use crate::statement::{Chain, Effect, Explain, Facts, Kind, SetValue, Verb};
 use crate::wire::backend::{self, Column, Table};
+use crate::wire::{SqlState, TransactionStatus};
 
 /// An answer of ours.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,7 +71,8 @@ impl Session {
                 Some(Own::Set { name, value })
             }
             Kind::Deallocate => self.own_deallocate(&statement.effects),
-            Kind::Transaction(Verb::Commit(_) | Verb::Rollback(_))
+            // A chained one would have to begin another transaction; it is refused like the rest.
+            Kind::Transaction(Verb::Commit(Chain::NoChain) | Verb::Rollback(Chain::NoChain))
                 if self.transaction.is_lost() =>
             {
                 Some(Own::EndOfLostTransaction)
@@ -135,10 +136,7 @@ impl Session {
                 }
             }
             Some(
-                Own::Console
-                | Own::Set { .. }
-                | Own::Deallocate(_)
-                | Own::EndOfLostTransaction,
+                Own::Console | Own::Set { .. } | Own::Deallocate(_) | Own::EndOfLostTransaction,
             )
             | None => None,
         };
@@ -196,7 +194,7 @@ impl Session {
 
     /// Where a statement would go now, and why.
     fn explain_route(&mut self, world: &World<'_>, inner: &[u8]) -> Answer {
-        let facts = world.facts.facts(inner, self.reading);
+        let facts = world.texts.facts.facts(inner, self.reading);
         let decision = match self.why_bound() {
             Some(why) => Decision {
                 intent: Intent::Write,

@@ -41,6 +41,8 @@ pub struct Session {
     /// Turns among equal replicas; begins at a number of the session's own.
     pub(super) turn: u64,
     drain: bool,
+    /// When the client has been silent for too long, while it may be.
+    idle_until: Option<Instant>,
 }
 
 /// What the session must be able to see of its own writes.
@@ -127,6 +129,7 @@ impl Session {
             last_route: None,
             turn,
             drain: false,
+            idle_until: None,
         }
     }
 
@@ -200,9 +203,7 @@ impl Session {
     ) -> State {
         match state {
             State::Resting(held) => {
-                if world.rules.idle_timeout > Duration::ZERO
-                    || world.rules.idle_in_transaction_timeout > Duration::ZERO
-                {
+                if self.idle_until.take().is_some() {
                     out.push(Output::Arm(None));
                 }
                 self.gather(world, Box::default(), held, cut, out)
@@ -335,6 +336,10 @@ impl Session {
     fn handle_timer(&mut self, world: &World<'_>, state: State, out: &mut Vec<Output>) -> State {
         match state {
             State::Waiting(waiting) => self.look_again(world, waiting, out),
+            // A deadline of something that is over does not mean the client.
+            State::Resting(held) if self.idle_until.is_none_or(|until| world.now < until) => {
+                State::Resting(held)
+            }
             State::Resting(held) => {
                 let refusal = match self.transaction.is_none() {
                     true => Refusal::IdleTooLong,
@@ -372,7 +377,9 @@ impl Session {
             false => world.rules.idle_in_transaction_timeout,
         };
         if limit > Duration::ZERO {
-            out.push(Output::Arm(Some(world.now + limit)));
+            let until = world.now + limit;
+            self.idle_until = Some(until);
+            out.push(Output::Arm(Some(until)));
         }
         State::Resting(held)
     }

@@ -18,9 +18,13 @@ mod refusal;
 mod reply;
 mod rules;
 mod running;
+mod texts;
 mod transaction;
 mod unit;
 mod waiting;
+
+#[cfg(test)]
+mod tests;
 
 pub use input::{ConsoleReply, Denial, Input, World};
 pub use login::{Credential, Identity, Login, LoginInput, LoginMethod, LoginOutput, LoginSettings};
@@ -30,4 +34,9 @@ pub use pins::{Pin, Pins};
 pub use prepared::{Interner, Prepared, ServerSide, StatementId};
 pub use refusal::Refusal;
 pub use rules::{PoolMode, Rules};
+pub use texts::Texts;
 pub use transaction::Transaction;
+
+// What a driver has to name to give a session its world and to do what it wants.
+pub use crate::policy::{Intent, Route, RouteRules, Why};
+pub use crate::statement::Catalog;

@@ -140,7 +140,7 @@ impl ServerSide {
 }
 
 /// The beginning of the names that statements have on the servers.
-pub const SERVER_NAME_PREFIX: &[u8] = b"pgherd_";
+const SERVER_NAME_PREFIX: &[u8] = b"pgherd_";
 
 #[cfg(test)]
 mod tests {

@@ -73,6 +73,43 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// One of each, for docs/errors.md and for whoever wants to look at all of them.
+    pub fn examples() -> Vec<Self> {
+        vec![
+            Self::Protocol("invalid frontend message type 33".to_owned()),
+            Self::FrameTooLong("message Z is too long".to_owned()),
+            Self::NoPrimary {
+                waited: Duration::from_secs(10),
+            },
+            Self::NoServer,
+            Self::AllLagging,
+            Self::PoolFull {
+                pool: "app/bench on server 0".to_owned(),
+                waiting: 7,
+            },
+            Self::CannotConnect("connection refused".to_owned()),
+            Self::TransactionLost,
+            Self::OutcomeUnknown,
+            Self::ReadLost,
+            Self::PinnedLost { pin: "listen" },
+            Self::InLostTransaction,
+            Self::LimitReached {
+                what: "prepared statements",
+                setting: "limits.prepared_statements",
+            },
+            Self::ShuttingDown,
+            Self::IdleTooLong,
+            Self::IdleInTransaction,
+            Self::QueryTimeout,
+            Self::BadCommand {
+                sqlstate: SqlState::UNDEFINED_OBJECT,
+                message: "unrecognized configuration parameter \"pgherd.colour\"".to_owned(),
+                hint: Some("Known are pgherd.explain, ...".to_owned()),
+            },
+            Self::Internal("unasked lease"),
+        ]
+    }
+
     /// Whether the session ends with this error.
     pub const fn ends_session(&self) -> bool {
         matches!(
@@ -191,6 +228,52 @@ impl Refusal {
             Self::QueryTimeout => plain("canceling statement due to the router's query timeout"),
             Self::BadCommand { message, hint, .. } => (message.clone(), None, hint.clone()),
             Self::Internal(what) => (format!("internal error: {what}"), None, None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The place of an example. A new variant does not compile until it has one.
+    const fn place(refusal: &Refusal) -> usize {
+        match refusal {
+            Refusal::Protocol(_) => 0,
+            Refusal::FrameTooLong(_) => 1,
+            Refusal::NoPrimary { .. } => 2,
+            Refusal::NoServer => 3,
+            Refusal::AllLagging => 4,
+            Refusal::PoolFull { .. } => 5,
+            Refusal::CannotConnect(_) => 6,
+            Refusal::TransactionLost => 7,
+            Refusal::OutcomeUnknown => 8,
+            Refusal::ReadLost => 9,
+            Refusal::PinnedLost { .. } => 10,
+            Refusal::InLostTransaction => 11,
+            Refusal::LimitReached { .. } => 12,
+            Refusal::ShuttingDown => 13,
+            Refusal::IdleTooLong => 14,
+            Refusal::IdleInTransaction => 15,
+            Refusal::QueryTimeout => 16,
+            Refusal::BadCommand { .. } => 17,
+            Refusal::Internal(_) => PLACES - 1,
+        }
+    }
+
+    const PLACES: usize = 19;
+
+    #[test]
+    fn there_is_one_example_of_each_refusal() {
+        let places: Vec<_> = Refusal::examples().iter().map(place).collect();
+        assert_eq!(places, (0..PLACES).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn an_error_that_ends_the_session_is_fatal_and_no_other_is() {
+        for refusal in Refusal::examples() {
+            let is_fatal = refusal.fields().severity == Severity::Fatal;
+            assert_eq!(is_fatal, refusal.ends_session(), "{refusal:?}");
         }
     }
 }

@@ -38,13 +38,32 @@ pub(super) struct Running {
 #[derive(Debug)]
 enum Answer {
     /// Nothing; what came is held, because the unit may be tried elsewhere.
-    HeldBack(Vec<Bytes>),
+    HeldBack(HeldBack),
     /// Nothing came.
     Nothing,
     /// Some of it.
     Begun,
     /// Nothing, and it gets nothing of this one: the unit is tried again when the server is done.
     Abandoned(RetryCause),
+}
+
+/// Messages that the client does not have yet.
+#[derive(Debug, Default)]
+struct HeldBack {
+    messages: Vec<Bytes>,
+    bytes: usize,
+}
+
+impl HeldBack {
+    /// Whether there is room for this one too.
+    fn takes(&self, message: &Bytes) -> bool {
+        self.messages.len() < HELD_BACK_MAX && self.bytes + message.len() <= HELD_BACK_BYTES_MAX
+    }
+
+    fn push(&mut self, message: Bytes) {
+        self.bytes += message.len();
+        self.messages.push(message);
+    }
 }
 
 /// What the client may still send for the unit.
@@ -93,7 +112,7 @@ impl Session {
         let on_primary = world.snapshot.primary() == Some(held.server);
         let can_move = self.transaction.is_none() && self.pins.is_empty() && !on_primary;
         let answer = match can_move && open == Open::Complete {
-            true => Answer::HeldBack(Vec::new()),
+            true => Answer::HeldBack(HeldBack::default()),
             false => Answer::Nothing,
         };
         let mut running = Box::new(Running {
@@ -172,9 +191,11 @@ impl Session {
             (Cut::Message(_) | Cut::Head(_), Open::Complete | Open::UntilRest) => {
                 // Only a client that sends something else in the middle of a COPY comes here. The
                 // server has the right words for it.
-                if let Cut::Message(frame) = cut {
-                    out.push(Output::ToServer(frame.bytes));
-                }
+                out.push(Output::ToServer(match cut {
+                    Cut::Message(frame) => frame.bytes,
+                    Cut::Head(head) => head.bytes,
+                    Cut::Run(bytes) | Cut::Rest { bytes, .. } => bytes,
+                }));
                 State::Running(running)
             }
         }
@@ -187,6 +208,14 @@ impl Session {
         cut: Cut,
         out: &mut Vec<Output>,
     ) -> State {
+        let is_sync = matches!(&cut, Cut::Message(Frame { tag: b'S', .. }));
+        if running.unit.failed && !is_sync {
+            // The server skips it. What is too long goes there all the same: its rest will, too.
+            if let Cut::Head(head) = cut {
+                out.push(Output::ToServer(head.bytes));
+            }
+            return State::Running(running);
+        }
         if let Err(refusal) = self.take_running(world, &mut running.unit, cut) {
             return self.refuse_and_close(&refusal, Some(running.held), out);
         }
@@ -239,7 +268,8 @@ impl Session {
                 hold_or_give(&mut running, frame.bytes, out);
                 return State::Running(running);
             }
-            b'G' => self.copy_in_begins(&mut running),
+            b'G' => copy_in_begins(&mut running),
+            b'C' => self.note_command(&mut running, &frame),
             _ => {}
         }
         match settle(&mut running, frame.tag) {
@@ -255,19 +285,18 @@ impl Session {
         State::Running(running)
     }
 
-    /// The server waits for copy data. If the Sync of an extended unit is already there, the
-    /// server ignores it, and the client sends another behind its data.
-    fn copy_in_begins(&self, running: &mut Running) {
-        running.copy = Copy::In;
-        if matches!(running.expected.front(), Some(Expected::Execute))
-            && matches!(running.expected.back(), Some(Expected::Ready))
-        {
-            running.expected.pop_back();
-            running.open = Open::UntilSync;
-            running.unit.traits.unset(Traits::COMPLETE);
-            // They are sent; what the client sends from here on comes after them.
-            running.unit.steps.clear();
+    /// A command that drops prepared statements, or all state, is done: no error undoes it.
+    fn note_command(&mut self, running: &mut Running, frame: &Frame) {
+        if !running.unit.traits.has(Traits::DEALLOCATES_ALL) {
+            return;
         }
+        match backend::command_tag(frame.body()) {
+            Some(b"DISCARD ALL") => running.unit.traits.set(Traits::DISCARDED_ALL),
+            Some(b"DEALLOCATE ALL") => {}
+            _ => return,
+        }
+        running.held.side.clear();
+        self.names.clear();
     }
 
     /// The server refuses something.
@@ -289,17 +318,52 @@ impl Session {
         let retry = matches!(running.answer, Answer::HeldBack(_))
             .then(|| retry_cause(view))
             .flatten();
-        let skipped = skip_to_ready(&mut running);
+        let ours = self.skip_to_ready(&mut running);
         match retry {
             Some(cause) => running.answer = Answer::Abandoned(cause),
-            None => {
-                for name in &skipped.names {
-                    self.names.remove(name);
-                }
-                give(&mut running, skipped.ours.unwrap_or(frame.bytes), out);
-            }
+            None => give(&mut running, ours.unwrap_or(frame.bytes), out),
         }
         State::Running(running)
+    }
+
+    /// Drops what the server skips after an error. Returns the error of ours that was to be shown
+    /// instead.
+    fn skip_to_ready(&mut self, running: &mut Running) -> Option<Bytes> {
+        running.unit.failed = true;
+        let ours = match running.expected.front() {
+            Some(Expected::Failure(bytes)) => Some(bytes.clone()),
+            _ => None,
+        };
+        while let Some(expected) = running.expected.pop_front() {
+            if let Expected::Ready = expected {
+                running.expected.push_front(expected);
+                break;
+            }
+            self.forget_skipped(&mut running.held.side, &expected);
+        }
+        ours
+    }
+
+    /// Takes back what was noted when a message was sent that the server has skipped or refused.
+    fn forget_skipped(&mut self, side: &mut ServerSide, expected: &Expected) {
+        match expected {
+            Expected::Parse(statement, name) => {
+                side.remove(statement.id);
+                self.names.remove(name);
+            }
+            Expected::PrepareAgain(statement) => side.remove(statement.id),
+            Expected::Known(name) => self.names.remove(name),
+            Expected::CloseOurs(id) => side.insert(*id),
+            Expected::ParseRaw
+            | Expected::Bind
+            | Expected::DescribeStatement
+            | Expected::DescribePortal
+            | Expected::Execute
+            | Expected::Close
+            | Expected::Ours(_)
+            | Expected::Failure(_)
+            | Expected::Ready => {}
+        }
     }
 
     /// The server is done with a Query, or with everything up to a Sync.
@@ -317,6 +381,7 @@ impl Session {
             if let Expected::Ready = expected {
                 break;
             }
+            self.forget_skipped(&mut running.held.side, &expected);
         }
         running.copy = Copy::None;
         if let Answer::Abandoned(cause) = running.answer {
@@ -333,7 +398,7 @@ impl Session {
         status: TransactionStatus,
         out: &mut Vec<Output>,
     ) -> State {
-        let Running { unit, mut held, .. } = running;
+        let Running { unit, held, .. } = running;
         if !world.rules.query_timeout.is_zero() {
             out.push(Output::Arm(None));
         }
@@ -350,10 +415,6 @@ impl Session {
         if unit.traits.has(Traits::CHANGES_SCHEMA) {
             out.push(Output::Note(Note::SchemaChanged));
         }
-        if unit.traits.has(Traits::DEALLOCATES_ALL) {
-            held.side.clear();
-            self.names.clear();
-        }
         self.pin_by(&unit, out);
         self.rest(world, Some(held), out)
     }
@@ -361,12 +422,8 @@ impl Session {
     /// What a unit left on its connection keeps the session there.
     fn pin_by(&mut self, unit: &Unit, out: &mut Vec<Output>) {
         let was_free = self.pins.is_empty();
-        if unit.traits.has(Traits::DISCARDS_ALL) && self.transaction.is_none() {
-            // DISCARD ALL runs alone and outside a transaction, or fails; a failed one leaves the
-            // state in place, and then the unit's own pins are all that is known to be new.
-            if !unit.failed {
-                self.pins.clear();
-            }
+        if unit.traits.has(Traits::DISCARDED_ALL) {
+            self.pins.clear();
         }
         self.pins.extend(unit.leaves);
         match (was_free, self.pin()) {
@@ -391,10 +448,10 @@ impl Session {
                 server: held.server,
             }));
             if let Some(text) = &unit.text {
-                world.facts.learn_write(text, self.reading);
+                world.texts.facts.learn_write(text, self.reading);
             }
             if let Some(statement) = &unit.statement {
-                world.facts.learn_write(&statement.text, self.reading);
+                world.texts.facts.learn_write(&statement.text, self.reading);
             }
             unit.traits.set(Traits::MAY_WRITE);
             unit.demand_primary(Why::RefusedByReplica);
@@ -413,52 +470,63 @@ impl Session {
         out: &mut Vec<Output>,
     ) -> State {
         let Running {
-            mut unit,
+            unit,
             held,
+            expected,
             answer,
             open,
             in_transaction,
             ..
         } = *running;
         let server = held.server;
-        let read_only = held.route.intent == Intent::Read || !unit.traits.has(Traits::MAY_WRITE);
+        let may_write = unit.traits.has(Traits::MAY_WRITE);
+        let read_only = held.route.intent == Intent::Read || !may_write;
         out.push(Output::Note(Note::ServerLost { server }));
         release(held, Condition::Discard, out);
         if !world.rules.query_timeout.is_zero() {
             out.push(Output::Arm(None));
         }
-        let complete = open != Open::UntilSync;
         if let Some(pin) = self.pin() {
             return self.refuse_and_close(&Refusal::PinnedLost { pin }, None, out);
         }
-        if in_transaction {
-            let commits = unit.traits.has(Traits::COMMITS);
-            let refusal = match commits && self.transaction_wrote {
-                true => Refusal::OutcomeUnknown,
-                false => Refusal::TransactionLost,
-            };
-            self.transaction = match commits {
-                true => Transaction::None,
-                false => Transaction::Lost { told: true },
-            };
-            if mem::take(&mut self.transaction_wrote) {
-                self.wrote(world.now, world.snapshot.epoch);
-            }
-            return self.refuse_unit(world, &refusal, complete, None, out);
-        }
         let untouched = !matches!(answer, Answer::Begun) && open == Open::Complete;
-        if read_only && untouched && unit.attempts < ATTEMPTS_MAX {
+        if !in_transaction && read_only && untouched && unit.attempts < ATTEMPTS_MAX {
             out.push(Output::Note(Note::Retried {
                 cause: RetryCause::ConnectionLost,
             }));
-            unit.bytes = 0;
             return self.route(world, unit, out);
         }
-        if read_only {
-            return self.refuse_unit(world, &Refusal::ReadLost, complete, None, out);
+        if untouched {
+            self.forget_new(&unit);
         }
-        self.wrote(world.now, world.snapshot.epoch);
-        self.refuse_unit(world, &Refusal::OutcomeUnknown, complete, None, out)
+        for expected in &expected {
+            self.forget_skipped(&mut ServerSide::default(), expected);
+        }
+        let refusal = match in_transaction {
+            true => self.transaction_lost(&unit),
+            false if read_only => Refusal::ReadLost,
+            false => Refusal::OutcomeUnknown,
+        };
+        if matches!(refusal, Refusal::OutcomeUnknown) {
+            // It may have been done, and the client may find out: its reads must see it.
+            self.wrote(world.now, world.snapshot.epoch);
+        }
+        let complete = open != Open::UntilSync;
+        self.refuse_unit(world, &refusal, complete, None, out)
+    }
+
+    /// The connection broke in a transaction. It is gone, unless this unit may have committed it.
+    fn transaction_lost(&mut self, unit: &Unit) -> Refusal {
+        let wrote = mem::take(&mut self.transaction_wrote) || unit.traits.has(Traits::MAY_WRITE);
+        let commits = unit.traits.has(Traits::COMMITS);
+        self.transaction = match commits {
+            true => Transaction::None,
+            false => Transaction::Lost { told: true },
+        };
+        match commits && wrote {
+            true => Refusal::OutcomeUnknown,
+            false => Refusal::TransactionLost,
+        }
     }
 }
 
@@ -476,8 +544,8 @@ impl Sender<'_> {
     fn step(&mut self, step: &Step) {
         match step {
             Step::Raw { bytes, expect } => {
-                if let Expected::Ready = expect {
-                    // A simple Query drops the unnamed statement.
+                if let Expected::Ready | Expected::ParseRaw = expect {
+                    // A simple Query drops the unnamed statement, and a Parse replaces it.
                     self.side.unnamed = None;
                 }
                 self.raw(bytes);
@@ -513,6 +581,7 @@ impl Sender<'_> {
                 frontend::describe(&mut self.buffer, What::Statement, &name);
                 self.expected.push_back(Expected::DescribeStatement);
             }
+            Step::Known(name) => self.expected.push_back(Expected::Known(name.clone())),
             Step::Local(bytes) => self.expected.push_back(Expected::Ours(bytes.clone())),
             Step::Fail(refusal) => {
                 // The server has to skip to the Sync and to fail its transaction, as it would have
@@ -565,7 +634,7 @@ impl Sender<'_> {
     fn prepare(&mut self, statement: &Arc<Prepared>) {
         if let Some(old) = self.side.evict(self.max) {
             frontend::close(&mut self.buffer, What::Statement, &old.server_name());
-            self.expected.push_back(Expected::CloseOurs);
+            self.expected.push_back(Expected::CloseOurs(old));
         }
         let name = statement.id.server_name();
         frontend::parse(&mut self.buffer, &name, &statement.text, &statement.types);
@@ -601,7 +670,7 @@ enum Settled {
 /// Matches a message with what was sent.
 fn settle(running: &mut Running, tag: u8) -> Settled {
     let ours = match (running.expected.front(), tag) {
-        (Some(Expected::PrepareAgain(_)), b'1') | (Some(Expected::CloseOurs), b'3') => true,
+        (Some(Expected::PrepareAgain(_)), b'1') | (Some(Expected::CloseOurs(_)), b'3') => true,
         (Some(Expected::Parse(..) | Expected::ParseRaw), b'1')
         | (Some(Expected::Bind), b'2')
         | (Some(Expected::Close), b'3')
@@ -616,50 +685,24 @@ fn settle(running: &mut Running, tag: u8) -> Settled {
     }
 }
 
-/// What a server skipped after an error.
-#[derive(Default)]
-struct Skipped {
-    /// The error of ours that was to be shown instead.
-    ours: Option<Bytes>,
-    /// The client's names of statements that were not prepared after all.
-    names: Vec<Bytes>,
-}
-
-/// Drops what the server skips after an error, and what it therefore does not have.
-fn skip_to_ready(running: &mut Running) -> Skipped {
-    running.unit.failed = true;
-    let mut skipped = Skipped::default();
-    let mut first = true;
-    while let Some(expected) = running.expected.front() {
-        match expected {
-            Expected::Ready => break,
-            Expected::Failure(bytes) if first => skipped.ours = Some(bytes.clone()),
-            Expected::Parse(statement, name) => {
-                running.held.side.remove(statement.id);
-                skipped.names.push(name.clone());
-            }
-            Expected::PrepareAgain(statement) => running.held.side.remove(statement.id),
-            Expected::Known(name) => skipped.names.push(name.clone()),
-            Expected::Failure(_)
-            | Expected::CloseOurs
-            | Expected::ParseRaw
-            | Expected::Bind
-            | Expected::DescribeStatement
-            | Expected::DescribePortal
-            | Expected::Execute
-            | Expected::Close
-            | Expected::Ours(_) => {}
-        }
-        first = false;
-        running.expected.pop_front();
+/// The server waits for copy data. If the Sync of an extended unit is already there, the server
+/// ignores it, and the client sends another behind its data.
+fn copy_in_begins(running: &mut Running) {
+    running.copy = Copy::In;
+    if matches!(running.expected.front(), Some(Expected::Execute))
+        && matches!(running.expected.back(), Some(Expected::Ready))
+    {
+        running.expected.pop_back();
+        running.open = Open::UntilSync;
+        running.unit.steps.clear();
+        running.unit.traits.unset(Traits::COMPLETE);
     }
-    skipped
 }
 
 /// Gives the client something that can be taken back no more.
 fn give(running: &mut Running, bytes: Bytes, out: &mut Vec<Output>) {
     match mem::replace(&mut running.answer, Answer::Begun) {
-        Answer::HeldBack(held) => out.extend(held.into_iter().map(Output::ToClient)),
+        Answer::HeldBack(held) => out.extend(held.messages.into_iter().map(Output::ToClient)),
         Answer::Nothing | Answer::Begun => {}
         Answer::Abandoned(cause) => {
             running.answer = Answer::Abandoned(cause);
@@ -672,7 +715,7 @@ fn give(running: &mut Running, bytes: Bytes, out: &mut Vec<Output>) {
 /// Gives the client something, or holds it as long as the unit can be tried elsewhere.
 fn hold_or_give(running: &mut Running, bytes: Bytes, out: &mut Vec<Output>) {
     match &mut running.answer {
-        Answer::HeldBack(held) if held.len() < HELD_BACK_MAX => held.push(bytes),
+        Answer::HeldBack(held) if held.takes(&bytes) => held.push(bytes),
         Answer::HeldBack(_) | Answer::Nothing | Answer::Begun | Answer::Abandoned(_) => {
             give(running, bytes, out);
         }
@@ -714,5 +757,7 @@ const UNPARSABLE: &[u8] = b"pgherd_refused";
 const COPY_BELOW: usize = 4096;
 /// How many messages may be held back; a unit that answers more has to be believed.
 const HELD_BACK_MAX: usize = 256;
+/// How many bytes: room for the descriptions of wide rows.
+const HELD_BACK_BYTES_MAX: usize = 64 << 10;
 /// How many servers a unit that only reads is tried on when connections break.
 const ATTEMPTS_MAX: u8 = 3;

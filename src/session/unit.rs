@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::Refusal;
 use super::pins::Pins;
-use super::prepared::Prepared;
+use super::prepared::{Prepared, StatementId};
 use crate::policy::{Decision, Intent, Why};
 use crate::statement::{Access, Modes, Verb};
 use crate::wire::frame::Head;
@@ -61,6 +61,8 @@ pub(super) enum Step {
         /// Whether the client described its unnamed statement.
         unnamed: bool,
     },
+    /// A statement of ours was prepared, under this name.
+    Known(Bytes),
     /// An answer of ours, in its turn.
     Local(Bytes),
     /// An error of ours, in its turn. What follows in the unit is skipped, as a server would.
@@ -78,13 +80,13 @@ pub(super) enum Step {
 pub(super) enum Expected {
     /// ParseComplete for a statement of the client; the name is the client's.
     Parse(Arc<Prepared>, Bytes),
-    /// Nothing from the server, which has the statement already: ParseComplete for the client,
-    /// whose name for it this is.
+    /// Nothing from the server, which has the statement: ParseComplete for the client, under this
+    /// name of its own.
     Known(Bytes),
     /// ParseComplete for a statement that we prepare again; not for the client.
     PrepareAgain(Arc<Prepared>),
     /// CloseComplete for a statement that made room; not for the client.
-    CloseOurs,
+    CloseOurs(StatementId),
     /// ParseComplete for a message that went as it came.
     ParseRaw,
     /// BindComplete.
@@ -143,11 +145,11 @@ impl Traits {
     pub(super) const COMMITS: u8 = 4;
     /// It may change the schema.
     pub(super) const CHANGES_SCHEMA: u8 = 8;
-    /// It drops what the session holds on its connection.
-    pub(super) const DISCARDS_ALL: u8 = 16;
+    /// It has dropped what the session holds on its connection.
+    pub(super) const DISCARDED_ALL: u8 = 16;
     /// It is complete: its Sync or its Query was gathered.
     pub(super) const COMPLETE: u8 = 32;
-    /// It drops the prepared statements of the connection.
+    /// It may drop the prepared statements of the connection.
     pub(super) const DEALLOCATES_ALL: u8 = 64;
 
     pub(super) const fn has(self, bit: u8) -> bool {
@@ -171,7 +173,7 @@ impl Unit {
             Step::Parse { statement, .. } => statement.text.len(),
             Step::Bind { rest, .. } => rest.len(),
             Step::BindHead { head, .. } => head.bytes.len(),
-            Step::Describe { .. } | Step::Fail(_) | Step::Flush | Step::Sync => 0,
+            Step::Describe { .. } | Step::Known(_) | Step::Fail(_) | Step::Flush | Step::Sync => 0,
         };
         let needs = match &step {
             Step::Raw { .. }
@@ -179,7 +181,7 @@ impl Unit {
             | Step::Bind { .. }
             | Step::BindHead { .. }
             | Step::Describe { .. } => Traits::NEEDS_SERVER,
-            Step::Local(_) | Step::Fail(_) | Step::More(_) | Step::Flush => 0,
+            Step::Known(_) | Step::Local(_) | Step::Fail(_) | Step::More(_) | Step::Flush => 0,
             Step::Sync => Traits::COMPLETE,
         };
         self.traits.set(needs);
@@ -232,6 +234,45 @@ impl Unit {
             | Verb::RollbackTo(_)
             | Verb::FinishPrepared => {}
         }
+    }
+
+    /// Puts an error of ours in front of everything. The server skips to the next Sync then, so a
+    /// Query, which would be skipped as well, becomes one.
+    pub(super) fn refuse(&mut self, refusal: Refusal) {
+        self.steps.insert(0, Step::Fail(refusal));
+        if let Some(last) = self.steps.last_mut()
+            && matches!(
+                last,
+                Step::Raw {
+                    expect: Expected::Ready,
+                    ..
+                }
+            )
+        {
+            *last = Step::Sync;
+        }
+        self.leaves.clear();
+    }
+
+    /// The client's names that the unit gives to statements.
+    pub(super) fn new_names(&self) -> impl Iterator<Item = &Bytes> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Parse { name, .. } | Step::Known(name) => Some(name),
+            Step::Raw { .. }
+            | Step::Bind { .. }
+            | Step::BindHead { .. }
+            | Step::Describe { .. }
+            | Step::Local(_)
+            | Step::Fail(_)
+            | Step::More(_)
+            | Step::Flush
+            | Step::Sync => None,
+        })
+    }
+
+    /// Whether an error of ours is among its steps.
+    pub(super) fn has_failure(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Fail(_)))
     }
 
     /// Makes the unit go to the primary, whatever it needs itself.

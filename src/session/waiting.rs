@@ -9,7 +9,7 @@ use super::input::Denial;
 use super::machine::{Held, State};
 use super::output::{Note, RetryCause};
 use super::prepared::ServerSide;
-use super::unit::{Step, Traits, Unit};
+use super::unit::{Traits, Unit};
 use super::{Output, Refusal, Session, World, reply};
 use crate::cluster::ServerId;
 use crate::policy::{self, Balance, Choice, Intent, Route, Why};
@@ -187,15 +187,6 @@ impl Session {
         }
     }
 
-    /// The statements of a unit that no server will see are not prepared.
-    fn forget_unsent(&mut self, unit: &Unit) {
-        for step in &unit.steps {
-            if let Step::Parse { name, .. } = step {
-                self.names.remove(name);
-            }
-        }
-    }
-
     fn refuse_waiting(
         &mut self,
         world: &World<'_>,
@@ -204,7 +195,7 @@ impl Session {
         out: &mut Vec<Output>,
     ) -> State {
         out.push(Output::Arm(None));
-        self.forget_unsent(&waiting.unit);
+        self.forget_new(&waiting.unit);
         let complete = waiting.unit.traits.has(Traits::COMPLETE);
         self.refuse_unit(world, refusal, complete, None, out)
     }
@@ -218,7 +209,7 @@ impl Session {
         out: &mut Vec<Output>,
     ) -> State {
         out.push(Output::Arm(None));
-        self.forget_unsent(&waiting.unit);
+        self.forget_new(&waiting.unit);
         out.push(Output::ToClient(message));
         match waiting.unit.traits.has(Traits::COMPLETE) {
             true => {
