@@ -260,7 +260,10 @@ fn a_statement_that_is_prepared_and_tried_again_in_one_breath_keeps_its_name() {
         })
         .await;
         assert_eq!(tags(&raw.until_ready().await), "12DCZ");
-        assert!(router.count_of("refused_by_replica").await > before, "it was tried again");
+        assert!(
+            router.count_of("refused_by_replica").await > before,
+            "it was tried again"
+        );
         raw.send(run).await;
         assert_eq!(tags(&raw.until_ready().await), "2DCZ");
     });
