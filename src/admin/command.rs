@@ -16,6 +16,13 @@ pub(super) enum Command {
     },
     /// `RELOAD`.
     Reload,
+    /// `FAILOVER [TO node] [ACCEPT LOSS]`.
+    Failover {
+        /// The only server that may be chosen.
+        to: Option<String>,
+        /// Whether WAL may be lost beyond the limit of the configuration.
+        accept_loss: bool,
+    },
     /// A `SELECT` that drivers send to see whether anybody is there.
     Ping(Ping),
     /// What drivers send to every server, and what changes nothing here. With its command tag.
@@ -124,6 +131,7 @@ pub(super) fn parse(text: &str) -> Result<Command, CommandError> {
         "show" => words.show()?,
         "select" => return words.query(),
         "reload" => Command::Reload,
+        "failover" => words.failover()?,
         "set" | "reset" | "discard" | "begin" | "start" | "commit" | "end" | "rollback" => {
             return Ok(Command::NoOp(no_op_tag(&verb.keyword())));
         }
@@ -228,6 +236,18 @@ impl Words {
             Some(token) => Err(CommandError::Near(token.text())),
             None => Err(CommandError::End),
         }
+    }
+
+    fn failover(&mut self) -> Result<Command, CommandError> {
+        let to = match self.take("to") {
+            true => Some(self.value()?),
+            false => None,
+        };
+        let accept_loss = self.take("accept");
+        if accept_loss {
+            self.expect("loss")?;
+        }
+        Ok(Command::Failover { to, accept_loss })
     }
 
     fn word(&mut self) -> Result<String, CommandError> {

@@ -137,6 +137,10 @@ pub(super) fn fixture() -> Fixture {
                 file_line: Some("pgherd.toml:31".into()),
             }]
         }),
+        failover: Arc::new(|to, _any| match to {
+            Some("nobody") => Err("there is no server nobody".to_owned()),
+            to => Ok(format!("asked for {to:?}")),
+        }),
         reload: {
             let reload = Arc::clone(&reload);
             Arc::new(move || reload.lock().unwrap().clone())

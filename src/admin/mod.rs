@@ -24,7 +24,7 @@ mod views;
 
 pub use console::{Console, ConsoleReply};
 pub use http::serve;
-pub use sources::{ConfigRowView, ConsoleSources, ConsoleUser, RouterView};
+pub use sources::{ConfigRowView, ConsoleSources, ConsoleUser, FailoverOrder, RouterView};
 pub use table::{ColumnKind, Table};
 
 #[cfg(test)]

@@ -17,11 +17,17 @@ pub struct ConsoleSources {
     pub config_rows: Arc<dyn Fn() -> Vec<ConfigRowView> + Send + Sync>,
     /// Reads the configuration again. What changed, or what is wrong with it.
     pub reload: Arc<dyn Fn() -> Result<Vec<String>, Vec<String>> + Send + Sync>,
+    /// Asks for a promotion of this server, or of the best; true accepts any loss of WAL. What was
+    /// asked for, or why it cannot be.
+    pub failover: Arc<FailoverOrder>,
     /// What is known of the router itself.
     pub router: Arc<dyn Fn() -> RouterView + Send + Sync>,
     /// Both clocks.
     pub clock: Arc<dyn Fn() -> Moment + Send + Sync>,
 }
+
+/// Takes the name of a server, and whether any loss is accepted.
+pub type FailoverOrder = dyn Fn(Option<&str>, bool) -> Result<String, String> + Send + Sync;
 
 /// One setting.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,10 +6,12 @@ use arc_swap::ArcSwapOption;
 
 use super::reload::Reloader;
 use crate::admin::{
-    self, ColumnKind, ConfigRowView, Console, ConsoleSources, ConsoleUser, RouterView,
+    self, ColumnKind, ConfigRowView, Console, ConsoleSources, ConsoleUser, FailoverOrder,
+    RouterView,
 };
 use crate::clock;
 use crate::monitor::{CatalogStore, MonitorHandle};
+use crate::policy::{LostBytes, Operator, Order};
 use crate::proxy::{Catalogs, ConsoleAnswer, Proxy};
 use crate::session::{ConsoleReply, Refusal};
 use crate::statement::Catalog;
@@ -61,6 +63,7 @@ pub(super) fn sources(
         telemetry: Arc::clone(telemetry),
         config_rows: Arc::new(move || rows.config().rows().into_iter().map(row_view).collect()),
         reload: Arc::new(move || reload.reload()),
+        failover: failover_order(monitor, reloader),
         router: Arc::new(move || RouterView {
             draining: proxy.get().is_none_or(|proxy| proxy.is_draining()),
             pool_mode: "auto",
@@ -71,6 +74,40 @@ pub(super) fn sources(
             wall: clock::wall(),
         }),
     }
+}
+
+/// Hands an operator's order to the monitor. What comes of it is in the record of the failover.
+fn failover_order(monitor: &MonitorHandle, reloader: &Arc<Reloader>) -> Arc<FailoverOrder> {
+    let monitor = monitor.clone();
+    let reloader = Arc::clone(reloader);
+    Arc::new(move |name, accept_loss| {
+        let snapshot = monitor.snapshot.load_full();
+        let to = match name {
+            Some(name) => match snapshot.servers.iter().find(|server| &*server.name == name) {
+                Some(server) => Some(server.id),
+                None => return Err(format!("there is no server {name}")),
+            },
+            None => None,
+        };
+        if let Some(primary) = snapshot.primary() {
+            let primary = snapshot.name(primary);
+            return Err(format!(
+                "{primary} is the primary and alive: nothing to fail over from"
+            ));
+        }
+        let accept_loss = match accept_loss {
+            true => LostBytes::Any,
+            false => reloader.config().policy.failover.max_lost,
+        };
+        let monitor = monitor.clone();
+        tokio::spawn(async move {
+            let order = Operator::Failover(Order { to, accept_loss });
+            if monitor.operate(order).await.is_err() {
+                tracing::warn!("the monitor has stopped and took no order");
+            }
+        });
+        Ok("asked for a failover: SHOW FAILOVERS tells what came of it".to_owned())
+    })
 }
 
 fn row_view(row: crate::config::ConfigRow) -> ConfigRowView {

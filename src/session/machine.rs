@@ -291,7 +291,8 @@ impl Session {
             State::Running(running) => self.lost_while_running(world, running, out),
             State::Resting(Some(held)) => self.lost_at_rest(held, out, State::Resting),
             State::Gathering(unit, Some(held)) => {
-                self.lost_at_rest(held, out, |held| State::Gathering(unit, held))
+                let state = self.lost_at_rest(held, out, |held| State::Gathering(unit, held));
+                self.refuse_gathered(world, state, out)
             }
             State::Draining(Some(held)) => self.lost_at_rest(held, out, State::Draining),
             other @ (State::Resting(None)
@@ -318,6 +319,23 @@ impl Session {
             self.transaction = Transaction::Lost { told: false };
         }
         stay(None)
+    }
+
+    /// What was gathered in a transaction that is lost must not run outside of it.
+    fn refuse_gathered(&mut self, world: &World<'_>, state: State, out: &mut Vec<Output>) -> State {
+        match state {
+            State::Gathering(unit, None) if self.transaction.is_lost() => {
+                self.transaction = Transaction::Lost { told: true };
+                self.forget_new(&unit);
+                self.refuse_unit(world, &Refusal::TransactionLost, false, None, out)
+            }
+            other @ (State::Resting(_)
+            | State::Gathering(..)
+            | State::Waiting(_)
+            | State::Running(_)
+            | State::Draining(_)
+            | State::Closed) => other,
+        }
     }
 
     /// Gives back a connection that came when nobody waited for it any more.

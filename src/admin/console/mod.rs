@@ -114,6 +114,9 @@ impl Console {
                 Err(reply) => reply,
             },
             Ok(Command::Reload) => self.reload(*who),
+            Ok(Command::Failover { to, accept_loss }) => {
+                self.failover(*who, to.as_deref(), accept_loss)
+            }
             Ok(Command::Ping(ping)) => pong(ping),
             Ok(Command::NoOp(tag)) => ConsoleReply::Done {
                 tag,
@@ -170,14 +173,22 @@ impl Console {
         }
     }
 
+    fn failover(&self, who: ConsoleUser, to: Option<&str>, accept_loss: bool) -> ConsoleReply {
+        if !who.is_admin {
+            return not_permitted("FAILOVER");
+        }
+        match (self.sources.failover)(to, accept_loss) {
+            Ok(notice) => ConsoleReply::Done {
+                tag: "FAILOVER",
+                notices: vec![notice],
+            },
+            Err(message) => refused("55000", message, some("SHOW NODES lists the servers.")),
+        }
+    }
+
     fn reload(&self, who: ConsoleUser) -> ConsoleReply {
         if !who.is_admin {
-            let hint = "Commands are for the users in admin.users; others may SHOW.";
-            return refused(
-                "42501",
-                "permission denied for RELOAD".to_owned(),
-                some(hint),
-            );
+            return not_permitted("RELOAD");
         }
         match (self.sources.reload)() {
             Ok(changes) if changes.is_empty() => ConsoleReply::Done {
@@ -206,6 +217,12 @@ fn shown(table: Table) -> ConsoleReply {
         rows: table.rows,
         tag: "SHOW",
     }
+}
+
+fn not_permitted(command: &str) -> ConsoleReply {
+    let hint = "Commands are for the users in admin.users; others may SHOW.";
+    let message = format!("permission denied for {command}");
+    refused("42501", message, some(hint))
 }
 
 fn refused(sqlstate: &'static str, message: String, hint: Option<String>) -> ConsoleReply {

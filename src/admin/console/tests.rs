@@ -202,6 +202,26 @@ fn what_drivers_send_at_the_beginning_is_answered() {
 fn reload_is_for_administrators() {
     let fixture = fixture();
     assert_eq!(error(ask(&fixture, "RELOAD")).0, "42501");
+    assert_eq!(error(ask(&fixture, "FAILOVER")).0, "42501");
+}
+
+#[test]
+fn a_failover_is_asked_for_by_name_or_left_to_the_router() {
+    let fixture = fixture();
+    let console = Console::new(fixture.sources.clone());
+    let ask = |text: &str| console.answer(text, &ConsoleUser { is_admin: true });
+    let done = |notice: &str| ConsoleReply::Done {
+        tag: "FAILOVER",
+        notices: vec![notice.to_owned()],
+    };
+    assert_eq!(ask("FAILOVER"), done("asked for None"));
+    assert_eq!(
+        ask("failover to pg2 accept loss;"),
+        done("asked for Some(\"pg2\")")
+    );
+    assert_eq!(error(ask("FAILOVER TO nobody")).0, "55000");
+    assert_eq!(error(ask("FAILOVER TO")).0, "42601");
+    assert_eq!(error(ask("FAILOVER ACCEPT")).0, "42601");
 }
 
 #[test]

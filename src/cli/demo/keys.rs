@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
 
+use tokio::time::sleep;
+
 use super::Signals;
 use super::load::Load;
 use super::stage::{DemoError, Stage};
@@ -48,7 +50,9 @@ pub(super) async fn play(
     play.tell_keys(terminal.needs_enter())?;
     let played = play.until_enough(&mut terminal, signals).await;
     // Told first, since stopping takes a moment. That nobody reads it must not keep us.
-    writeln!(play.out, "stopping the servers, removing their files").ok();
+    let is_kept = play.stage.cluster.data() != play.stage.cluster.directory();
+    let files = if is_kept { "keeping" } else { "removing" };
+    writeln!(play.out, "stopping the servers, {files} their files").ok();
     play.stage.close().await?;
     played.map(|()| Outcome::Fine)
 }
@@ -151,6 +155,8 @@ impl Play<'_> {
             return Ok(());
         }
         let first = self.stage.wait_for_a_write_elsewhere(&old).await;
+        // For the others that waited, and for the router to tell its story.
+        sleep(AFTERMATH).await;
         self.tell_news()?;
         match first {
             None => self.say("✗ nobody took over; writes wait, and are refused after 10 s"),
@@ -255,18 +261,18 @@ impl Play<'_> {
         let Some(seen) = self.stage.load.as_ref().map(Load::window) else {
             return self.say("--no-load: no clients of our own, nothing to draw");
         };
-        let errors: u64 = seen.errors.values().sum();
-        writeln!(
-            self.out,
-            "  {} writes, {} reads, {errors} errors, {} connections dropped; what clients waited:",
-            seen.write_count(),
-            seen.read_count(),
-            seen.dropped
-        )?;
+        let (writes, reads) = (seen.write_count(), seen.read_count());
+        let (errors, dropped) = (seen.errors_by_code(), seen.dropped);
+        self.say(&format!(
+            "{writes} writes, {reads} reads, errors: {errors}, {dropped} connections dropped; \
+             what clients waited:"
+        ))?;
         seen.waits.draw(&mut *self.out)?;
         Ok(self.out.flush()?)
     }
 }
 
+/// Between a first answer and a look at all of them.
+const AFTERMATH: Duration = Duration::from_millis(500);
 const TICK: Duration = Duration::from_millis(200);
 const APPLY_DELAY: Duration = Duration::from_secs(10);

@@ -134,6 +134,20 @@ impl Tally {
         self.reads.values().chain(self.own_reads.values()).sum()
     }
 
+    /// `none`, or such as `2 × 08007`.
+    pub(super) fn errors_by_code(&self) -> String {
+        let codes: Vec<String> = self
+            .errors
+            .iter()
+            .map(|(code, count)| format!("{count} × {code}"))
+            .collect();
+        if codes.is_empty() {
+            "none".to_owned()
+        } else {
+            codes.join(", ")
+        }
+    }
+
     /// All that this server did.
     pub(super) fn of(&self, node: &str) -> u64 {
         let counts = [&self.writes, &self.reads, &self.own_reads];

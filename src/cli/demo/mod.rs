@@ -43,15 +43,12 @@ pub async fn demo(args: &DemoArgs, out: &mut (dyn Write + Send)) -> io::Result<O
     let stage = match opened {
         Some(Ok(stage)) => stage,
         Some(Err(problem)) => return tell(&problem, out),
-        None => {
-            writeln!(out, "stopped before it was up; nothing is left behind")?;
-            return Ok(Outcome::Failed);
-        }
+        None => return tell(&DemoError::Interrupted, out),
     };
     let played = if args.script {
         tokio::select! {
             played = Box::pin(script::play(stage, out)) => played,
-            () = signals.any() => Ok(Outcome::Failed),
+            () = signals.any() => Err(DemoError::Interrupted),
         }
     } else {
         Box::pin(keys::play(stage, &mut signals, out)).await

@@ -345,22 +345,13 @@ impl Story<'_> {
         let kept = verdict::judge(&ledger, &rows, crash);
         self.step("rows", kept.is_well(), &kept.to_string())?;
         let errors: u64 = total.errors.values().sum();
-        let codes: Vec<String> = total
-            .errors
-            .iter()
-            .map(|(code, count)| format!("{count} × {code}"))
-            .collect();
         self.step(
             "errors",
             verdict::are_expected(&total.errors),
             &format!(
                 "{errors} statements ended with one, of {} ({})",
                 total.write_count() + total.read_count() + errors,
-                if codes.is_empty() {
-                    "none".to_owned()
-                } else {
-                    codes.join(", ")
-                }
+                total.errors_by_code()
             ),
         )?;
         self.step(

@@ -45,6 +45,9 @@ pub(super) enum DemoError {
     /// The terminal is gone, or there is no port.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// Somebody did not want to wait.
+    #[error("stopped before the end")]
+    Interrupted,
     /// The router found no primary.
     #[error("pgherd found no primary within {} s", READY.as_secs())]
     NotReady,

@@ -388,7 +388,7 @@ fn duration(text: &str) -> Duration {
 }
 
 /// A table of users, so that reading it is known to be a read.
-fn catalog() -> Catalog {
+pub(super) fn catalog() -> Catalog {
     Catalog::from_rows(&CatalogRows {
         relations: vec![RelationRow {
             oid: 1,
@@ -402,7 +402,7 @@ fn catalog() -> Catalog {
 }
 
 /// A cluster in which the first of `members` is the primary and the others serve.
-fn snapshot(now: Instant, epoch: u64, members: &str) -> Snapshot {
+pub(super) fn snapshot(now: Instant, epoch: u64, members: &str) -> Snapshot {
     let members: Vec<_> = members.split(' ').collect();
     let id = |name: &str| NAMES.iter().position(|known| *known == name);
     let primary = id(members[0]);
