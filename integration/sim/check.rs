@@ -132,6 +132,7 @@ impl World {
         let Some(lineage) = self.snapshot.lineage else {
             return Err("a promotion without a history".into());
         };
+        let is_repeated = self.checks.chosen.contains_key(&lineage.timeline);
         let first = *self.checks.chosen.entry(lineage.timeline).or_insert(server);
         if first != server {
             return Err(format!(
@@ -151,6 +152,10 @@ impl World {
             if same && candidate.in_recovery && node.wal > candidate.wal {
                 return Err(format!("{other} has more WAL than {server}"));
             }
+        }
+        // A decision is carried to its end, whatever becomes known after it was made.
+        if is_repeated {
+            return Ok(());
         }
         let limit = self.rules.failover.max_lost;
         let known = self.checks.known.get(&lineage.timeline);

@@ -78,11 +78,14 @@ pub struct Proxy {
     /// Is told when a server connection was refused or broke.
     pub on_loss: Box<dyn Fn(ServerId) + Send + Sync>,
     /// Answers the console.
-    pub console: Box<dyn Fn(&str, bool) -> ConsoleReply + Send + Sync>,
+    pub console: Box<AnswerConsole>,
     /// Random, the same for the life of the process.
     pub mock_secret: [u8; 32],
     state: Shared,
 }
+
+/// Answers one statement of a console session, who may command or only look.
+type AnswerConsole = dyn Fn(&str, bool) -> ConsoleReply + Send + Sync;
 
 /// Where sessions find what their database says of names.
 pub trait Catalogs: Send + Sync {
@@ -123,7 +126,7 @@ pub struct Parts {
     /// See [`Proxy::on_loss`].
     pub on_loss: Box<dyn Fn(ServerId) + Send + Sync>,
     /// See [`Proxy::console`].
-    pub console: Box<dyn Fn(&str, bool) -> ConsoleReply + Send + Sync>,
+    pub console: Box<AnswerConsole>,
     /// See [`Proxy::mock_secret`].
     pub mock_secret: [u8; 32],
 }
