@@ -94,7 +94,6 @@ fn a_cancel_never_hits_the_next_user_of_the_connection() {
 }
 
 #[test]
-#[ignore = "known limit: a cancel does not end the wait for a connection, its deadline does"]
 fn a_cancel_for_a_session_that_waits_for_a_connection_ends_its_wait() {
     test(async {
         let lab = shared().await;

@@ -184,7 +184,6 @@ fn a_block_of_code_that_may_leave_anything_leaves_nothing_for_others() {
 }
 
 #[test]
-#[ignore = "known limit: what a function of the user leaves by set_config is not seen"]
 fn what_a_function_leaves_behind_its_callers_back_does_not_leak() {
     test(async {
         let router = one_connection().await;

@@ -164,11 +164,15 @@ impl World {
                 return Err(format!("{other} has more WAL than {server}"));
             }
         }
+        // A decision is carried to its end, whatever becomes known after it was made.
+        if !is_first {
+            return Ok(());
+        }
         let limit = self.rules.failover.max_lost;
         let known = self.checks.known_when_decided.get(&lineage.timeline);
         if let (LostBytes::AtMost(limit), Some(known)) = (limit, known) {
             let has = Lsn::from_bytes(candidate.wal);
-            if has.behind(*known) > limit && is_first {
+            if has.behind(*known) > limit {
                 return Err(format!(
                     "{server} has {has}, and {known} was known to be flushed"
                 ));

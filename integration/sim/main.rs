@@ -13,6 +13,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::string_slice,
     reason = "a test: what is wrong here must stop it"
 )]
 
@@ -120,6 +121,16 @@ fn a_router_that_forgets_its_decision_is_noticed() {
 #[test]
 fn a_replica_that_is_read_beyond_its_bound_is_noticed() {
     assert_noticed(Sabotage::ReplayLies, "is read");
+}
+
+#[test]
+fn a_session_that_does_not_see_its_own_write_is_noticed() {
+    assert_noticed(Sabotage::OwnWritesForgotten, "is not shown");
+}
+
+#[test]
+fn a_write_in_doubt_that_is_called_safe_to_repeat_is_noticed() {
+    assert_noticed(Sabotage::DoubtDenied, "may write it again");
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::backend::{Backend, Database};
 use crate::client::{Client, Fate, News};
 use crate::node::{Life, Node};
 use crate::random::Random;
-use crate::world::World;
+use crate::world::{Sabotage, World};
 
 /// A write that its client believes in.
 #[derive(Clone, Copy, Debug)]
@@ -113,7 +113,7 @@ impl Database for View<'_> {
 }
 
 impl Sessions {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64, sabotage: Sabotage) -> Self {
         let relation = RelationRow {
             oid: 1,
             schema: "public".into(),
@@ -133,7 +133,10 @@ impl Sessions {
             refused: Vec::new(),
             clients: 0,
             rules: Rules::default(),
-            route: RouteRules::default(),
+            route: RouteRules {
+                read_your_writes: sabotage != Sabotage::OwnWritesForgotten,
+                ..RouteRules::default()
+            },
             texts: Texts::new(1 << 20, [seed, 1]),
             catalog: Catalog::from_rows(&rows),
             acknowledged: 0,
@@ -234,7 +237,7 @@ impl Sessions {
     fn turn(&mut self, world: &mut World, one: &mut Conversation) -> Result<(), String> {
         let now = world.now;
         if one.client.is_idle() && now >= one.client.act_at {
-            one.client.act_at = now + self.random.between(100, 900);
+            one.client.act_at = now + self.random.between(20, 600);
             one.client.act(now, &mut self.random);
             let sent = one.client.output.split();
             one.input.extend_from_slice(&sent);
@@ -316,7 +319,7 @@ impl Sessions {
             return Err(format!("{value} was committed twice"));
         }
         // The process may die with its answer unsent.
-        if !lent.backend.output.is_empty() && self.random.one_in(300) {
+        if !lent.backend.output.is_empty() && self.random.one_in(60) {
             world.tell(&format!("a process of node {node} dies"));
             return self.tell(world, one, Input::ServerLost);
         }
@@ -377,7 +380,15 @@ impl Sessions {
             Output::ToClient(bytes) => {
                 let mut news = Vec::new();
                 let seen_at = one.lent.as_ref().map(|lent| lent.node);
-                one.client.receive(&bytes, &mut news)?;
+                let denied = world.sabotage == Sabotage::DoubtDenied;
+                match bytes.windows(6).position(|word| word == b"C08007") {
+                    Some(at) if denied => {
+                        let mut told = bytes.to_vec();
+                        told[at..at + 6].copy_from_slice(b"C40001");
+                        one.client.receive(&told, &mut news)?;
+                    }
+                    _ => one.client.receive(&bytes, &mut news)?,
+                }
                 for news in news {
                     self.learn(world, one, &news, seen_at)?;
                 }
@@ -435,8 +446,8 @@ impl Sessions {
                 fate: Fate::Acknowledged,
             } => {
                 let committed = self.committed.get(value);
-                let committed =
-                    committed.ok_or(format!("{value} was acknowledged and never written"))?;
+                let committed = committed
+                    .ok_or_else(|| format!("{value} was acknowledged and never written"))?;
                 one.own = Some(committed.clone());
                 self.acknowledged += 1;
                 self.last_write_at = world.now;
@@ -495,13 +506,13 @@ fn check_own(world: &World, one: &Conversation, node: usize, visible: u64) -> Re
     let node = &world.nodes[node];
     match kept && !node.shows(own, visible) {
         true => Err(format!(
-            "a read of {visible} on {node:?} does not show {own:?}"
+            "{own:?} is not shown where it is read, at {visible} on {node:?}"
         )),
         false => Ok(()),
     }
 }
 
-const CLIENTS: usize = 3;
+const CLIENTS: usize = 4;
 /// The longest wait of a statement for a primary, twice for a pipeline, with a margin.
 const ANSWERED_WITHIN: u64 = 35_000;
 /// While writes are open, some client writes at least so often.

@@ -23,6 +23,10 @@ pub(crate) enum Sabotage {
     PositionLies,
     DecisionForgotten,
     ReplayLies,
+    /// Sessions do not wait for their own writes.
+    OwnWritesForgotten,
+    /// Clients are told that it is safe to repeat what may have been done.
+    DoubtDenied,
 }
 
 /// How a seed ended.
@@ -105,7 +109,7 @@ impl World {
             snapshot: supervisor.snapshot(),
             supervisor,
             acknowledged: Vec::new(),
-            sessions: Some(Box::new(Sessions::new(seed))),
+            sessions: Some(Box::new(Sessions::new(seed, sabotage))),
             checks: Checks::default(),
             story: Vec::new(),
         }

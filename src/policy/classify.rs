@@ -502,6 +502,39 @@ impl Names<'_> {
     }
 }
 
+/// Whether a text calls code of the user's own that may leave anything on its connection: a
+/// volatile function that is not built in, or one that the catalog does not know.
+///
+/// What the built-in ones leave is in the [`Effect`]s of their statements. Nothing is said before
+/// the catalog was read.
+pub fn calls_unknown_code(facts: &Facts, catalog: Option<&Catalog>, rules: &RouteRules) -> bool {
+    let Some(catalog) = catalog else {
+        return false;
+    };
+    let names = Names {
+        catalog: Some(catalog),
+        rules,
+    };
+    let is_built_in = |name: &str| builtin(name).is_some();
+    facts.statements.iter().any(|statement| {
+        let in_functions = statement.functions.iter().any(|called| {
+            syntax(called) != Some(Syntax::Expression)
+                && !names.is_vouched_for(called)
+                && !(called
+                    .schema
+                    .as_deref()
+                    .is_none_or(|schema| schema == "pg_catalog")
+                    && is_built_in(&called.name))
+                && catalog.function(called) != Verdict::Reads
+        });
+        // A view hides what it calls.
+        let in_relations = statement.relations.iter().any(|named| {
+            matches!(catalog.relation(named), Verdict::Calls(function) if !is_built_in(function))
+        });
+        in_functions || in_relations
+    })
+}
+
 fn read(why: Why) -> Decision {
     Decision {
         intent: Intent::Read,

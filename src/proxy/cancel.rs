@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use super::doorbell::{Doorbell, ring};
 use crate::clock;
 use crate::cluster::ServerId;
 use crate::wire::CancelKey;
@@ -16,6 +17,8 @@ use crate::wire::CancelKey;
 #[derive(Debug)]
 pub(super) struct CancelSlot {
     key: CancelKey,
+    /// Of the session, for when nothing of it is on a server.
+    bell: Arc<Doorbell>,
     state: Mutex<State>,
 }
 
@@ -38,7 +41,11 @@ impl CancelKeys {
     /// # Errors
     ///
     /// When the operating system has no random bytes.
-    pub(super) fn issue(&self, secret_bytes: usize) -> std::io::Result<Arc<CancelSlot>> {
+    pub(super) fn issue(
+        &self,
+        secret_bytes: usize,
+        bell: &Arc<Doorbell>,
+    ) -> std::io::Result<Arc<CancelSlot>> {
         loop {
             let random = clock::random::<36>()?;
             let (pid, secret) = random.split_first_chunk::<4>().unwrap_or((&[0; 4], &[]));
@@ -55,6 +62,7 @@ impl CancelKeys {
             };
             let slot = Arc::new(CancelSlot {
                 key,
+                bell: Arc::clone(bell),
                 state: Mutex::default(),
             });
             slots.insert(pid, Arc::clone(&slot));
@@ -78,6 +86,11 @@ impl CancelKeys {
 impl CancelSlot {
     pub(super) const fn key(&self) -> &CancelKey {
         &self.key
+    }
+
+    /// Cancels what waits for a server.
+    pub(super) fn ring(&self) {
+        self.bell.ring(ring::CANCEL);
     }
 
     /// The session runs on this connection now.
@@ -120,7 +133,7 @@ mod tests {
     #[test]
     fn only_the_right_secret_finds_a_session() {
         let keys = CancelKeys::default();
-        let slot = keys.issue(4).unwrap();
+        let slot = keys.issue(4, &Arc::default()).unwrap();
         assert!(keys.find(slot.key()).is_some());
         let mut wrong = slot.key().clone();
         wrong.secret = Bytes::from_static(b"");
@@ -132,7 +145,7 @@ mod tests {
     #[test]
     fn a_connection_with_a_cancel_on_its_way_is_not_given_back() {
         let keys = CancelKeys::default();
-        let slot = keys.issue(32).unwrap();
+        let slot = keys.issue(32, &Arc::default()).unwrap();
         slot.aim(
             ServerId(1),
             CancelKey {

@@ -2,9 +2,10 @@
 //! that sessions share.
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 
 use futures_util::task::AtomicWaker;
 
@@ -27,6 +28,8 @@ pub(super) mod ring {
     pub(crate) const KILL: u8 = 4;
     /// Give back what is not needed.
     pub(crate) const TRIM: u8 = 8;
+    /// The client cancels, and nothing runs on a server.
+    pub(crate) const CANCEL: u8 = 16;
 }
 
 impl Doorbell {
@@ -52,6 +55,23 @@ impl Doorbell {
             0 => 0,
             _ => self.rung.swap(0, Ordering::AcqRel),
         }
+    }
+
+    /// Waits for a ring of one of these kinds, and takes no ring.
+    pub(super) async fn heard(&self, kinds: u8) {
+        poll_fn(|context| {
+            self.waker.register(context.waker());
+            match self.rung.load(Ordering::Acquire) & kinds {
+                0 => Poll::Pending,
+                _ => Poll::Ready(()),
+            }
+        })
+        .await;
+    }
+
+    /// Takes back what was rung.
+    pub(super) fn forget(&self, kinds: u8) {
+        self.rung.fetch_and(!kinds, Ordering::AcqRel);
     }
 }
 

@@ -16,9 +16,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use tokio::time::{Sleep, sleep_until};
 use tracing::debug;
 
-use super::cancel::CancelSlot;
-use super::doorbell::{Doorbell, ring};
-use super::login::{Arrived, Console};
+use super::doorbell::ring;
+use super::login::{Arrived, Console, Presence};
 use super::queue::Queue;
 use super::{Proxy, notes};
 use crate::clock;
@@ -55,8 +54,7 @@ pub(super) struct Conversation {
     login: Arc<upstream::Login>,
     console: Console,
     catalog: Arc<ArcSwapOption<Catalog>>,
-    cancel: Arc<CancelSlot>,
-    bell: Arc<Doorbell>,
+    presence: Presence,
     alarm: Option<Pin<Box<Sleep>>>,
     outputs: Vec<Output>,
     /// The time when the conversation was last woken: one reading for all that follows from it.
@@ -81,6 +79,13 @@ enum End {
     ClientDone,
     /// What waits for the client is written, then it is over.
     Closing,
+}
+
+/// How the wait for a connection ended.
+enum Wait {
+    Over(Result<Lease<Option<Box<ServerSide>>>, GetError>),
+    ClientGone,
+    CalledOff,
 }
 
 /// What woke the conversation.
@@ -116,8 +121,7 @@ impl Conversation {
             login: arrived.login,
             console: arrived.console,
             catalog,
-            cancel: arrived.cancel,
-            bell: arrived.bell,
+            presence: arrived.presence,
             alarm: None,
             outputs: Vec::new(),
             now: clock::now(),
@@ -129,7 +133,7 @@ impl Conversation {
     /// Drives the session to its end.
     pub(super) async fn run(mut self) {
         if self.proxy.is_draining() {
-            self.bell.ring(ring::DRAIN);
+            self.presence.bell.ring(ring::DRAIN);
         }
         if let Err(error) = self.drive().await {
             debug!(session = self.card.client, error = %error, "client connection broke");
@@ -137,8 +141,6 @@ impl Conversation {
         if let Some(lent) = self.server.take() {
             self.proxy.count_returned(lent.lease.server);
         }
-        self.proxy.state.cancels.revoke(&self.cancel);
-        self.proxy.state.bells.take_down(self.card.client);
     }
 
     /// Until it is over, or the client's connection breaks.
@@ -237,6 +239,9 @@ impl Conversation {
                 self.tell(Input::ServerLost).await;
             }
         }
+        if woken.rung & ring::CANCEL != 0 {
+            self.tell(Input::Cancel).await;
+        }
         if woken.rung & ring::SNAPSHOT != 0 {
             self.tell(Input::SnapshotChanged).await;
         }
@@ -325,18 +330,24 @@ impl Conversation {
         let got = {
             let get = std::pin::pin!(pool.get(epoch, deadline));
             let client = std::pin::pin!(read_ahead(&mut self.client, &mut self.client_input));
+            let called_off = std::pin::pin!(self.presence.bell.heard(ring::CANCEL | ring::KILL));
             tokio::select! {
                 biased;
-                got = get => Some(got),
-                () = client => None,
+                got = get => Wait::Over(got),
+                () = client => Wait::ClientGone,
+                () = called_off => Wait::CalledOff,
             }
         };
         match got {
-            None => {
+            Wait::ClientGone => {
                 self.end = End::Closing;
-                Input::Denied(Denial::Refused(Refusal::Internal("the client is gone")))
+                Input::Cancel
             }
-            Some(Err(error)) => {
+            Wait::CalledOff => {
+                self.presence.bell.forget(ring::CANCEL);
+                Input::Cancel
+            }
+            Wait::Over(Err(error)) => {
                 if let GetError::Connect(connect) = &error
                     && connect.retry()
                 {
@@ -344,11 +355,11 @@ impl Conversation {
                 }
                 Input::Denied(denial(server, &error))
             }
-            Some(Ok(mut lease)) => {
+            Wait::Over(Ok(mut lease)) => {
                 self.proxy.count_lent(server);
                 self.card.entry.set_server(Some(server));
                 if let Some(key) = &lease.cancel_key {
-                    self.cancel.aim(server, key.clone());
+                    self.presence.cancel.aim(server, key.clone());
                 }
                 let side = lease.state.take().unwrap_or_default();
                 let cut = Splitter::server(Limits::default());
@@ -378,7 +389,7 @@ impl Conversation {
         };
         self.proxy.count_returned(lease.server);
         self.card.entry.set_server(None);
-        let no_cancel_on_its_way = self.cancel.put_down();
+        let no_cancel_on_its_way = self.presence.cancel.put_down();
         // A client may be in the middle of copy data that its server does not want any more. Nobody
         // else may get a connection that waits for the rest of a frame.
         let at_rest = self.to_server.is_empty()
@@ -400,17 +411,17 @@ impl Conversation {
             self.outputs = Vec::new();
             self.to_client.trim();
             self.to_server.trim();
-            self.bell.slim_down();
+            self.presence.bell.slim_down();
         }
     }
 
     /// Cancels what the session runs, because it took too long.
     fn cancel_own(&self) {
-        let Some((server, key)) = self.cancel.begin() else {
+        let Some((server, key)) = self.presence.cancel.begin() else {
             return;
         };
         let proxy = Arc::clone(&self.proxy);
-        let slot = Arc::clone(&self.cancel);
+        let slot = Arc::clone(&self.presence.cancel);
         tokio::spawn(async move {
             if let Some(address) = proxy.upstreams.address(server)
                 && let Err(error) = upstream::cancel(address, &key, CANCEL_LIMIT).await
@@ -452,7 +463,7 @@ impl Conversation {
                 }
                 Poll::Ready(Ok(read)) => {
                     self.card.entry.add_received(read as u64);
-                    self.bell.grow_fat();
+                    self.presence.bell.grow_fat();
                     ready = true;
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
@@ -481,7 +492,7 @@ impl Conversation {
             woken.alarm = true;
             ready = true;
         }
-        woken.rung = self.bell.answer(context.waker());
+        woken.rung = self.presence.bell.answer(context.waker());
         match ready || woken.rung != 0 {
             true => Poll::Ready(Ok(woken)),
             false => Poll::Pending,

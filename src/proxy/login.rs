@@ -38,9 +38,42 @@ pub(super) struct Arrived {
     /// What the client has already sent.
     pub(super) input: BytesMut,
     pub(super) splitter: Splitter,
+    pub(super) presence: Presence,
+    pub(super) entry: ClientEntry,
+}
+
+/// What others find a session by: its bell and its cancel key. They are taken down with it,
+/// however it ends.
+pub(super) struct Presence {
+    proxy: Arc<Proxy>,
+    client: u64,
     pub(super) cancel: Arc<CancelSlot>,
     pub(super) bell: Arc<Doorbell>,
-    pub(super) entry: ClientEntry,
+}
+
+impl Presence {
+    fn new(proxy: &Arc<Proxy>, client: u64, secret_bytes: usize) -> std::io::Result<Self> {
+        let bell = proxy.state.bells.hang(client);
+        match proxy.state.cancels.issue(secret_bytes, &bell) {
+            Ok(cancel) => Ok(Self {
+                proxy: Arc::clone(proxy),
+                client,
+                cancel,
+                bell,
+            }),
+            Err(no_entropy) => {
+                proxy.state.bells.take_down(client);
+                Err(no_entropy)
+            }
+        }
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.proxy.state.cancels.revoke(&self.cancel);
+        self.proxy.state.bells.take_down(self.client);
+    }
 }
 
 /// Whether a session is one of the console, and what it may do there.
@@ -331,9 +364,7 @@ impl Attempt<'_> {
         greeting: &Greeting,
     ) -> Result<Arrived, Failed> {
         let secret_bytes = if identity.minor >= 2 { 32 } else { 4 };
-        let cancels = &self.proxy.state.cancels;
-        let cancel = cancels
-            .issue(secret_bytes)
+        let presence = Presence::new(self.proxy, self.client, secret_bytes)
             .map_err(|_no_entropy| Failed(FAILED_SERVER))?;
         let mut settings = TextSettings::default();
         let mut out = BytesMut::new();
@@ -347,14 +378,9 @@ impl Attempt<'_> {
             settings.note(name.as_bytes(), value.as_bytes());
             backend::parameter_status(&mut out, name.as_bytes(), value.as_bytes());
         }
-        backend::backend_key(&mut out, cancel.key());
+        backend::backend_key(&mut out, presence.cancel.key());
         backend::ready(&mut out, TransactionStatus::Idle);
-        let bell = self.proxy.state.bells.hang(self.client);
-        if self.stream.write_all(&out).await.is_err() {
-            cancels.revoke(&cancel);
-            self.proxy.state.bells.take_down(self.client);
-            return Err(Failed(LoginResult::Disconnected));
-        }
+        self.send(&out).await?;
         self.splitter.set_phase(Phase::Session);
         let info = ClientInfo {
             id: self.client,
@@ -381,8 +407,7 @@ impl Attempt<'_> {
             settings,
             input: self.input,
             splitter: self.splitter,
-            cancel,
-            bell,
+            presence,
             entry,
         })
     }
@@ -401,6 +426,8 @@ impl Attempt<'_> {
                 }
             }
             slot.sent();
+        } else {
+            slot.ring();
         }
     }
 

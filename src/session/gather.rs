@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::local;
-use super::machine::{Held, State};
+use super::machine::{Held, State, refuse_and_close, terminate};
 use super::pins::{Pin, Pins};
 use super::unit::{Expected, Step, Traits, Unit};
 use super::{Note, Output, Refusal, Session, Transaction, World, reply};
@@ -38,7 +38,7 @@ impl Session {
         out: &mut Vec<Output>,
     ) -> State {
         let taken = match cut {
-            Cut::Message(Frame { tag: b'X', .. }) => return self.terminate(held, out),
+            Cut::Message(Frame { tag: b'X', .. }) => return terminate(held, out),
             Cut::Message(frame) if frame.tag == b'Q' && unit.steps.is_empty() => {
                 return self.simple_query(world, unit, held, &frame, out);
             }
@@ -55,7 +55,7 @@ impl Session {
             }
         };
         match taken {
-            Err(refusal) => self.refuse_and_close(&refusal, held, out),
+            Err(refusal) => refuse_and_close(&refusal, held, out),
             Ok(Next::Dispatch) => self.dispatch(world, unit, held, out),
             Ok(Next::More) if too_large(&unit, world) => self.dispatch(world, unit, held, out),
             Ok(Next::More) if unit.steps.is_empty() => self.rest(world, held, out),
@@ -88,7 +88,7 @@ impl Session {
         out: &mut Vec<Output>,
     ) -> State {
         let Ok(query) = Query::parse(frame.body()) else {
-            return self.refuse_and_close(&malformed("Query"), held, out);
+            return refuse_and_close(&malformed("Query"), held, out);
         };
         // As in PostgreSQL, where a Query uses the place of the unnamed statement.
         self.names.remove(b"");
@@ -103,7 +103,7 @@ impl Session {
             self.note_lost_transaction_told();
             return self.refuse_unit(world, &refusal, true, held, out);
         }
-        self.fold(world, &mut unit, &facts);
+        fold(world, &mut unit, &facts);
         if facts.statements.len() == 1 {
             unit.text = Some(frame.bytes.slice_ref(query.text));
         }
@@ -151,7 +151,7 @@ impl Session {
         match Query::parse(frame.body()) {
             Ok(query) if frame.tag == b'Q' => {
                 let facts = world.texts.facts.facts(query.text, self.reading);
-                self.fold(world, unit, &facts);
+                fold(world, unit, &facts);
             }
             _ => {
                 unit.fold(Decision {
@@ -207,7 +207,7 @@ impl Session {
             unit.push(Step::Known(name));
             return Ok(());
         }
-        self.fold(world, unit, &facts);
+        fold(world, unit, &facts);
         unit.push(Step::Parse { statement, name });
         Ok(())
     }
@@ -235,7 +235,7 @@ impl Session {
             return Ok(());
         }
         self.names.remove_portal(bind.portal);
-        self.fold(world, unit, &statement.facts);
+        fold(world, unit, &statement.facts);
         unit.statement = Some(Arc::clone(&statement));
         unit.push(Step::Bind {
             unnamed: bind.statement.is_empty(),
@@ -278,7 +278,7 @@ impl Session {
             unit.push(Step::Fail(refusal));
             return Ok(());
         }
-        self.fold(world, unit, &statement.facts);
+        fold(world, unit, &statement.facts);
         unit.push(Step::Describe {
             unnamed: describe.name.is_empty(),
             statement,
@@ -367,7 +367,7 @@ impl Session {
         let bytes = head.bytes.clone();
         let expect = match head.tag {
             b'Q' => {
-                self.fold(
+                fold(
                     world,
                     unit,
                     &world.texts.facts.facts(head.prefix(), self.reading),
@@ -391,7 +391,7 @@ impl Session {
                 };
                 match self.names.get(bind.statement).map(Arc::clone) {
                     Some(statement) => {
-                        self.fold(world, unit, &statement.facts);
+                        fold(world, unit, &statement.facts);
                         unit.push(Step::BindHead {
                             unnamed: bind.statement.is_empty(),
                             portal: bytes.slice_ref(bind.portal),
@@ -436,49 +436,6 @@ impl Session {
         }
     }
 
-    /// Folds what a text needs and leaves into a unit.
-    ///
-    /// The session's own transaction and pins are left out: a unit that is bound to a connection
-    /// is not routed, and whether it may write has to be known all the same.
-    fn fold(&self, world: &World<'_>, unit: &mut Unit, facts: &Facts) {
-        let transaction = match unit.begun {
-            Some(modes) => policy::Transaction::Begun(modes),
-            None => policy::Transaction::None,
-        };
-        let standing = Standing {
-            transaction,
-            ..Standing::FRESH
-        };
-        let decision = policy::classify(facts, &standing, world.catalog, world.route);
-        if decision.intent == Intent::Write && !only_shapes_transactions(facts) {
-            unit.traits.set(Traits::MAY_WRITE);
-        }
-        for statement in &facts.statements {
-            unit.traits.set(traits_of(&statement.kind));
-            if matches!(statement.kind, Kind::Do | Kind::Call) {
-                // Code that nobody reads, which may leave anything.
-                unit.leaves.insert(Pin::NotUnderstood);
-            }
-            if let Kind::Transaction(verb) = &statement.kind {
-                unit.note_verb(verb);
-            }
-            for effect in &statement.effects {
-                match effect {
-                    Effect::DiscardAll | Effect::Deallocate { name: None } => {
-                        unit.traits.set(Traits::DEALLOCATES_ALL);
-                    }
-                    _ => {}
-                }
-            }
-        }
-        if facts.unparsed.is_some() {
-            // What was not understood may be a COMMIT.
-            unit.traits.set(Traits::COMMITS);
-        }
-        unit.fold(decision);
-        unit.leaves.extend(Pins::left_by(facts.session_effects()));
-    }
-
     /// Sends a unit where it has to go.
     pub(super) fn dispatch(
         &mut self,
@@ -501,7 +458,7 @@ impl Session {
                     why,
                 }));
                 self.last_route = Some((held.server, why));
-                if let Some(refusal) = self.refusal_on_replica(world, &unit, &held) {
+                if let Some(refusal) = refusal_on_replica(world, &unit, &held) {
                     unit.refuse(refusal);
                 }
                 self.run(world, unit, held, out)
@@ -589,32 +546,81 @@ impl Session {
             self.transaction = Transaction::Lost { told: true };
         }
     }
+}
 
-    /// A transaction on a replica cannot leave state for the session's later units, which may run
-    /// elsewhere: it would be silently gone.
-    fn refusal_on_replica(&self, world: &World<'_>, unit: &Unit, held: &Held) -> Option<Refusal> {
-        let on_replica =
-            held.route.intent == Intent::Read && world.snapshot.primary() != Some(held.server);
-        // What is too long to hold cannot be taken back any more.
-        let pin = unit.leaves.first().filter(|_| on_replica && !unit.unseen)?;
-        Some(Refusal::BadCommand {
-            sqlstate: SqlState::FEATURE_NOT_SUPPORTED,
-            message: format!(
-                "a READ ONLY transaction on a replica cannot keep state for the session: {}",
-                pin.code()
-            ),
-            hint: Some("Do it before the transaction, or with SET LOCAL.".to_owned()),
-        })
+/// Folds what a text needs and leaves into a unit.
+///
+/// The session's own transaction and pins are left out: a unit that is bound to a connection
+/// is not routed, and whether it may write has to be known all the same.
+fn fold(world: &World<'_>, unit: &mut Unit, facts: &Facts) {
+    let transaction = match unit.begun {
+        Some(modes) => policy::Transaction::Begun(modes),
+        None => policy::Transaction::None,
+    };
+    let standing = Standing {
+        transaction,
+        ..Standing::FRESH
+    };
+    let decision = policy::classify(facts, &standing, world.catalog, world.route);
+    if decision.intent == Intent::Write && !only_shapes_transactions(facts) {
+        unit.traits.set(Traits::MAY_WRITE);
     }
+    if policy::calls_unknown_code(facts, world.catalog, world.route) {
+        unit.leaves.insert(Pin::Function);
+    }
+    for statement in &facts.statements {
+        unit.traits.set(traits_of(&statement.kind));
+        if matches!(statement.kind, Kind::Do | Kind::Call) {
+            // Code that nobody reads, which may leave anything.
+            unit.leaves.insert(Pin::NotUnderstood);
+        }
+        if let Kind::Transaction(verb) = &statement.kind {
+            unit.note_verb(verb);
+        }
+        for effect in &statement.effects {
+            let deallocates_all = matches!(
+                effect,
+                Effect::DiscardAll | Effect::Deallocate { name: None }
+            );
+            if deallocates_all {
+                unit.traits.set(Traits::DEALLOCATES_ALL);
+            }
+        }
+    }
+    if facts.unparsed.is_some() {
+        // What was not understood may be a COMMIT.
+        unit.traits.set(Traits::COMMITS);
+    }
+    unit.fold(decision);
+    unit.leaves.extend(Pins::left_by(facts.session_effects()));
+}
+
+/// A transaction on a replica cannot leave state for the session's later units, which may run
+/// elsewhere: it would be silently gone.
+fn refusal_on_replica(world: &World<'_>, unit: &Unit, held: &Held) -> Option<Refusal> {
+    let on_replica =
+        held.route.intent == Intent::Read && world.snapshot.primary() != Some(held.server);
+    // What is too long to hold cannot be taken back any more.
+    let pin = unit.leaves.first().filter(|_| on_replica && !unit.unseen)?;
+    Some(Refusal::BadCommand {
+        sqlstate: SqlState::FEATURE_NOT_SUPPORTED,
+        message: format!(
+            "a READ ONLY transaction on a replica cannot keep state for the session: {}",
+            pin.code()
+        ),
+        hint: Some("Do it before the transaction, or with SET LOCAL.".to_owned()),
+    })
 }
 
 const fn traits_of(kind: &Kind) -> u8 {
-    match kind {
-        Kind::Transaction(Verb::Commit(_) | Verb::PrepareTransaction | Verb::FinishPrepared) => {
-            Traits::COMMITS
-        }
-        Kind::Ddl => Traits::CHANGES_SCHEMA,
-        _ => 0,
+    if let Kind::Transaction(Verb::Commit(_) | Verb::PrepareTransaction | Verb::FinishPrepared) =
+        kind
+    {
+        return Traits::COMMITS;
+    }
+    match matches!(kind, Kind::Ddl) {
+        true => Traits::CHANGES_SCHEMA,
+        false => 0,
     }
 }
 

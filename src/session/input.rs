@@ -63,6 +63,8 @@ pub enum Input {
     ServerLost,
     /// The snapshot changed.
     SnapshotChanged,
+    /// The client cancels what it asked for, and nothing of it is on a server.
+    Cancel,
     /// The armed deadline passed.
     Timer,
     /// The router stops: finish what runs, then close.

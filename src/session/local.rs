@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use super::machine::Telling;
 use super::prepared::Prepared;
 use super::{ConsoleReply, Output, Refusal, Session, World, reply};
 use crate::cluster::Snapshot;
@@ -58,27 +59,31 @@ impl Session {
         let [statement] = facts.statements.as_slice() else {
             return None;
         };
-        match &statement.kind {
-            Kind::Explain {
-                mode: Explain::Route,
-                text: range,
-                ..
-            } => Some(Own::ExplainRoute {
-                inner: text.get(range.clone()).unwrap_or_default(),
-            }),
-            Kind::Show { name } if name.starts_with(OWN_PREFIX) => Some(Own::Show(name)),
-            Kind::Set { name, value, .. } if name.starts_with(OWN_PREFIX) => {
-                Some(Own::Set { name, value })
-            }
-            Kind::Deallocate => self.own_deallocate(&statement.effects),
-            // A chained one would have to begin another transaction; it is refused like the rest.
-            Kind::Transaction(Verb::Commit(Chain::NoChain) | Verb::Rollback(Chain::NoChain))
-                if self.transaction.is_lost() =>
-            {
-                Some(Own::EndOfLostTransaction)
-            }
-            _ => None,
+        if let Kind::Explain {
+            mode: Explain::Route,
+            text: range,
+            ..
+        } = &statement.kind
+        {
+            let inner = text.get(range.clone()).unwrap_or_default();
+            return Some(Own::ExplainRoute { inner });
         }
+        if let Kind::Show { name } = &statement.kind {
+            return name.starts_with(OWN_PREFIX).then_some(Own::Show(name));
+        }
+        if let Kind::Set { name, value, .. } = &statement.kind {
+            let set = Own::Set { name, value };
+            return name.starts_with(OWN_PREFIX).then_some(set);
+        }
+        if statement.kind == Kind::Deallocate {
+            return self.own_deallocate(&statement.effects);
+        }
+        // A chained one would have to begin another transaction; it is refused like the rest.
+        let ends = matches!(
+            &statement.kind,
+            Kind::Transaction(Verb::Commit(Chain::NoChain) | Verb::Rollback(Chain::NoChain))
+        );
+        (ends && self.transaction.is_lost()).then_some(Own::EndOfLostTransaction)
     }
 
     /// DEALLOCATE of a statement that was prepared by the protocol: the servers know it by another
@@ -148,7 +153,7 @@ impl Session {
 
     fn show(&self, world: &World<'_>, name: &str) -> Answer {
         let value = match name.trim_start_matches(OWN_PREFIX) {
-            "explain" => if self.explain { "notice" } else { "off" }.to_owned(),
+            "explain" => self.explain.as_str().to_owned(),
             "node" => match self.last_route {
                 Some((server, _)) => world.snapshot.name(server).to_owned(),
                 None => String::new(),
@@ -176,8 +181,8 @@ impl Session {
             SetValue::Text(_) | SetValue::Computed => value.plain(),
         };
         self.explain = match plain.as_deref() {
-            Some("notice" | "on") => true,
-            Some("off") => false,
+            Some("notice" | "on") => Telling::Notice,
+            Some("off") => Telling::Off,
             _ => {
                 return Answer::Refused(Refusal::BadCommand {
                     sqlstate: SqlState::INVALID_PARAMETER_VALUE,

@@ -439,10 +439,10 @@ mod tests {
     }
 
     fn body_of(output: &LoginOutput) -> Bytes {
-        match output {
-            LoginOutput::ToClient(bytes) => bytes.slice(9..),
-            other => panic!("not a message: {other:?}"),
-        }
+        let LoginOutput::ToClient(bytes) = output else {
+            panic!("not a message: {output:?}");
+        };
+        bytes.slice(9..)
     }
 
     /// Plays a login with this password against what is stored.

@@ -32,7 +32,7 @@ pub struct Session {
     pub(super) pins: Pins,
     pub(super) freshness: Freshness,
     /// Whether each route is told in a NOTICE.
-    pub(super) explain: bool,
+    pub(super) explain: Telling,
     settings: TextSettings,
     /// How texts of this session are read.
     pub(super) reading: Reading,
@@ -59,6 +59,22 @@ pub(super) struct Held {
     pub(super) server: ServerId,
     pub(super) side: Box<ServerSide>,
     pub(super) route: Route,
+}
+
+/// Whether the client is told each route: `SET pgherd.explain`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Telling {
+    Off,
+    Notice,
+}
+
+impl Telling {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Notice => "notice",
+        }
+    }
 }
 
 /// Where the conversation stands. Each state holds exactly what is true then.
@@ -123,7 +139,7 @@ impl Session {
                 need: Need::Bounded,
                 epoch: Epoch::default(),
             },
-            explain: false,
+            explain: Telling::Off,
             reading: settings.reading(),
             settings,
             last_route: None,
@@ -168,30 +184,43 @@ impl Session {
         self.state = match input {
             Input::Client(cut) => self.handle_client(world, state, cut, out),
             Input::Server(cut) => self.handle_server(world, state, cut, out),
-            Input::Granted { server, side } => match state {
-                State::Waiting(waiting) => self.granted(world, *waiting, server, side, out),
-                other => self.stray_grant(other, side, out),
+            Input::Granted { server, side } => match state.waiting() {
+                Ok(waiting) => self.granted(world, *waiting, server, side, out),
+                Err(other) => stray_grant(other, side, out),
             },
-            Input::Denied(denial) => match state {
-                State::Waiting(waiting) => self.denied(world, waiting, denial, out),
-                other => other,
+            Input::Denied(denial) => match state.waiting() {
+                Ok(waiting) => self.denied(world, waiting, denial, out),
+                Err(other) => other,
             },
             Input::ServerLost => self.server_lost(world, state, out),
-            Input::SnapshotChanged => match state {
-                State::Waiting(waiting) => self.look_again(world, waiting, out),
+            Input::SnapshotChanged => match state.waiting() {
+                Ok(waiting) => self.look_again(world, waiting, out),
                 // It may hang, or be cut off and still take writes that nobody will ever see.
-                other if other.is_on_an_old_primary(world) => self.server_lost(world, other, out),
-                other => other,
+                Err(other) if other.is_on_an_old_primary(world) => {
+                    self.server_lost(world, other, out)
+                }
+                Err(other) => other,
+            },
+            Input::Cancel => match state.waiting() {
+                Ok(waiting) => self.cancel_wait(world, &waiting, out),
+                Err(other) => other,
             },
             Input::Timer => self.handle_timer(world, state, out),
-            Input::Drain => {
-                self.drain = true;
-                match state {
-                    State::Resting(held) => self.rest(world, held, out),
-                    other => other,
-                }
-            }
+            Input::Drain => self.handle_drain(world, state, out),
         };
+    }
+
+    /// The router stops: who is idle is closed now, the others at their end.
+    fn handle_drain(&mut self, world: &World<'_>, state: State, out: &mut Vec<Output>) -> State {
+        self.drain = true;
+        match state {
+            State::Resting(held) => self.rest(world, held, out),
+            other @ (State::Gathering(..)
+            | State::Waiting(_)
+            | State::Running(_)
+            | State::Draining(_)
+            | State::Closed) => other,
+        }
     }
 
     fn handle_client(
@@ -215,7 +244,7 @@ impl Session {
                     reply::ready(out, self.transaction);
                     self.rest(world, held, out)
                 }
-                Cut::Message(Frame { tag: b'X', .. }) => self.terminate(held, out),
+                Cut::Message(Frame { tag: b'X', .. }) => terminate(held, out),
                 Cut::Message(_) | Cut::Run(_) | Cut::Head(_) | Cut::Rest { .. } => {
                     State::Draining(held)
                 }
@@ -288,7 +317,7 @@ impl Session {
     /// The connection of the session is gone.
     fn server_lost(&mut self, world: &World<'_>, state: State, out: &mut Vec<Output>) -> State {
         match state {
-            State::Running(running) => self.lost_while_running(world, running, out),
+            State::Running(running) => self.lost_while_running(world, *running, out),
             State::Resting(Some(held)) => self.lost_at_rest(held, out, State::Resting),
             State::Gathering(unit, Some(held)) => {
                 let state = self.lost_at_rest(held, out, |held| State::Gathering(unit, held));
@@ -313,7 +342,7 @@ impl Session {
         out.push(Output::Note(Note::ServerLost { server }));
         release(held, Condition::Discard, out);
         if let Some(pin) = self.pin() {
-            return self.refuse_and_close(&Refusal::PinnedLost { pin }, None, out);
+            return refuse_and_close(&Refusal::PinnedLost { pin }, None, out);
         }
         if !self.transaction.is_none() {
             self.transaction = Transaction::Lost { told: false };
@@ -338,19 +367,6 @@ impl Session {
         }
     }
 
-    /// Gives back a connection that came when nobody waited for it any more.
-    fn stray_grant(&self, state: State, side: Box<ServerSide>, out: &mut Vec<Output>) -> State {
-        debug_assert!(
-            matches!(state, State::Closed),
-            "a lease that nobody asked for"
-        );
-        out.push(Output::Release {
-            condition: Condition::Clean,
-            side,
-        });
-        state
-    }
-
     fn handle_timer(&mut self, world: &World<'_>, state: State, out: &mut Vec<Output>) -> State {
         match state {
             State::Waiting(waiting) => self.look_again(world, waiting, out),
@@ -363,7 +379,7 @@ impl Session {
                     true => Refusal::IdleTooLong,
                     false => Refusal::IdleInTransaction,
                 };
-                self.refuse_and_close(&refusal, held, out)
+                refuse_and_close(&refusal, held, out)
             }
             State::Running(running) => {
                 out.push(Output::CancelServer);
@@ -388,7 +404,7 @@ impl Session {
             held => held,
         };
         if self.drain && held.is_none() && self.transaction.is_none() {
-            return self.refuse_and_close(&Refusal::ShuttingDown, None, out);
+            return refuse_and_close(&Refusal::ShuttingDown, None, out);
         }
         let limit = match self.transaction.is_none() {
             true => world.rules.idle_timeout,
@@ -400,26 +416,6 @@ impl Session {
             out.push(Output::Arm(Some(until)));
         }
         State::Resting(held)
-    }
-
-    /// Tells the client why the session ends, and ends it.
-    pub(super) fn refuse_and_close(
-        &mut self,
-        refusal: &Refusal,
-        held: Option<Held>,
-        out: &mut Vec<Output>,
-    ) -> State {
-        reply::refusal(out, refusal);
-        self.terminate(held, out)
-    }
-
-    /// Ends the session. A connection that was held has the session's state on it.
-    pub(super) fn terminate(&self, held: Option<Held>, out: &mut Vec<Output>) -> State {
-        if let Some(held) = held {
-            release(held, Condition::Discard, out);
-        }
-        out.push(Output::Close);
-        State::Closed
     }
 
     /// Notes that something of this session was committed, or may have been, just now.
@@ -470,7 +466,7 @@ impl Session {
             sqlstate: refusal.sqlstate().0,
         }));
         if refusal.ends_session() {
-            return self.refuse_and_close(refusal, held, out);
+            return refuse_and_close(refusal, held, out);
         }
         reply::refusal(out, refusal);
         match complete {
@@ -498,6 +494,18 @@ impl State {
         })
     }
 
+    /// What waits, if something does.
+    fn waiting(self) -> Result<Box<Waiting>, Self> {
+        match self {
+            Self::Waiting(waiting) => Ok(waiting),
+            other @ (Self::Resting(_)
+            | Self::Gathering(..)
+            | Self::Running(_)
+            | Self::Draining(_)
+            | Self::Closed) => Err(other),
+        }
+    }
+
     fn resting(held: Held) -> Self {
         Self::Resting(Some(held))
     }
@@ -505,6 +513,38 @@ impl State {
     fn draining(held: Held) -> Self {
         Self::Draining(Some(held))
     }
+}
+
+/// Gives back a connection that came when nobody waited for it any more.
+fn stray_grant(state: State, side: Box<ServerSide>, out: &mut Vec<Output>) -> State {
+    debug_assert!(
+        matches!(state, State::Closed),
+        "a lease that nobody asked for"
+    );
+    out.push(Output::Release {
+        condition: Condition::Clean,
+        side,
+    });
+    state
+}
+
+/// Tells the client why the session ends, and ends it.
+pub(super) fn refuse_and_close(
+    refusal: &Refusal,
+    held: Option<Held>,
+    out: &mut Vec<Output>,
+) -> State {
+    reply::refusal(out, refusal);
+    terminate(held, out)
+}
+
+/// Ends the session. A connection that was held has the session's state on it.
+pub(super) fn terminate(held: Option<Held>, out: &mut Vec<Output>) -> State {
+    if let Some(held) = held {
+        release(held, Condition::Discard, out);
+    }
+    out.push(Output::Close);
+    State::Closed
 }
 
 /// Gives a connection back.

@@ -27,6 +27,8 @@ pub enum Pin {
     Sequence,
     /// Something else that lives as long as the connection, such as the seed of `random`.
     Connection,
+    /// A function of the user's own that is volatile: what it left is not known.
+    Function,
     /// A statement that was not understood and may have left anything.
     NotUnderstood,
 }
@@ -36,7 +38,7 @@ pub enum Pin {
 pub struct Pins(u16);
 
 impl Pin {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         // Also a setting, and this says more.
         Self::Authorization,
         Self::Setting,
@@ -48,6 +50,7 @@ impl Pin {
         Self::Load,
         Self::Sequence,
         Self::Connection,
+        Self::Function,
         Self::NotUnderstood,
     ];
 
@@ -64,6 +67,7 @@ impl Pin {
             Self::Authorization => "authorization",
             Self::Sequence => "sequence",
             Self::Connection => "connection",
+            Self::Function => "function",
             Self::NotUnderstood => "not_understood",
         }
     }

@@ -57,6 +57,8 @@ pub enum Refusal {
     IdleTooLong,
     /// The client left a transaction open and was silent for too long.
     IdleInTransaction,
+    /// The client cancelled a unit of work that waited.
+    Canceled,
     /// The unit of work ran for too long.
     QueryTimeout,
     /// A statement of the console or of ours that makes no sense.
@@ -100,6 +102,7 @@ impl Refusal {
             Self::ShuttingDown,
             Self::IdleTooLong,
             Self::IdleInTransaction,
+            Self::Canceled,
             Self::QueryTimeout,
             Self::BadCommand {
                 sqlstate: SqlState::UNDEFINED_OBJECT,
@@ -142,7 +145,7 @@ impl Refusal {
             Self::ShuttingDown => SqlState::ADMIN_SHUTDOWN,
             Self::IdleTooLong => SqlState::IDLE_SESSION_TIMEOUT,
             Self::IdleInTransaction => SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
-            Self::QueryTimeout => SqlState::QUERY_CANCELED,
+            Self::Canceled | Self::QueryTimeout => SqlState::QUERY_CANCELED,
             Self::BadCommand { sqlstate, .. } => *sqlstate,
             Self::Internal(_) => SqlState::INTERNAL_ERROR,
         }
@@ -225,6 +228,7 @@ impl Refusal {
             Self::IdleInTransaction => {
                 plain("terminating connection due to idle-in-transaction timeout")
             }
+            Self::Canceled => plain("canceling statement due to user request"),
             Self::QueryTimeout => plain("canceling statement due to the router's query timeout"),
             Self::BadCommand { message, hint, .. } => (message.clone(), None, hint.clone()),
             Self::Internal(what) => (format!("internal error: {what}"), None, None),
@@ -255,8 +259,9 @@ mod tests {
             Refusal::ShuttingDown => 13,
             Refusal::IdleTooLong => 14,
             Refusal::IdleInTransaction => 15,
-            Refusal::QueryTimeout => 16,
-            Refusal::BadCommand { .. } => 17,
+            Refusal::Canceled => 16,
+            Refusal::QueryTimeout => 17,
+            Refusal::BadCommand { .. } => 18,
             Refusal::Internal(_) => PLACES - 1,
         }
     }

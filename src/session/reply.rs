@@ -17,7 +17,7 @@ pub(super) fn message(write: impl FnOnce(&mut BytesMut)) -> Bytes {
 /// Sends `ReadyForQuery` with what the client believes of its transaction.
 pub(super) fn ready(out: &mut Vec<Output>, transaction: Transaction) {
     out.push(Output::ToClient(message(|to| {
-        backend::ready(to, transaction.status())
+        backend::ready(to, transaction.status());
     })));
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::machine::{Held, State, release};
+use super::machine::{Held, State, refuse_and_close, release, terminate};
 use super::output::RetryCause;
 use super::prepared::{Prepared, ServerSide};
 use super::unit::{Expected, Step, Traits, Unit};
@@ -127,29 +127,8 @@ impl Session {
         if !world.rules.query_timeout.is_zero() {
             out.push(Output::Arm(Some(world.now + world.rules.query_timeout)));
         }
-        self.send(world, &mut running, out);
+        send(world, &mut running, out);
         State::Running(running)
-    }
-
-    /// Sends the steps of a running unit that were not sent yet. Those of a unit that may be tried
-    /// again stay with it.
-    fn send(&mut self, world: &World<'_>, running: &mut Running, out: &mut Vec<Output>) {
-        let steps = mem::take(&mut running.unit.steps);
-        let mut sender = Sender {
-            side: &mut running.held.side,
-            expected: &mut running.expected,
-            max: world.server_statements_max,
-            buffer: BytesMut::new(),
-            out,
-        };
-        for step in &steps {
-            sender.step(step);
-        }
-        sender.flush();
-        if running.open == Open::Complete {
-            running.unit.steps = steps;
-        }
-        give_ours(running, out);
     }
 
     /// The client sends more for a unit that already runs.
@@ -161,7 +140,7 @@ impl Session {
         out: &mut Vec<Output>,
     ) -> State {
         match (&cut, running.open) {
-            (Cut::Message(Frame { tag: b'X', .. }), _) => self.terminate(Some(running.held), out),
+            (Cut::Message(Frame { tag: b'X', .. }), _) => terminate(Some(running.held), out),
             (Cut::Run(bytes), _) => {
                 out.push(Output::ToServer(bytes.clone()));
                 State::Running(running)
@@ -217,12 +196,12 @@ impl Session {
             return State::Running(running);
         }
         if let Err(refusal) = self.take_running(world, &mut running.unit, cut) {
-            return self.refuse_and_close(&refusal, Some(running.held), out);
+            return refuse_and_close(&refusal, Some(running.held), out);
         }
         if running.unit.traits.has(Traits::COMPLETE) {
             running.open = Open::Complete;
         }
-        self.send(world, &mut running, out);
+        send(world, &mut running, out);
         running.unit.steps.clear();
         State::Running(running)
     }
@@ -312,7 +291,7 @@ impl Session {
             .severity()
             .is_some_and(|severity| severity.ends_session())
         {
-            return self.lost_while_running(world, running, out);
+            return self.lost_while_running(world, *running, out);
         }
         running.copy = Copy::None;
         let retry = matches!(running.answer, Answer::HeldBack(_))
@@ -370,14 +349,14 @@ impl Session {
         out: &mut Vec<Output>,
     ) -> State {
         let Ok(status) = TransactionStatus::parse(frame.body()) else {
-            return self.lost_while_running(world, running, out);
+            return self.lost_while_running(world, *running, out);
         };
         let will_retry = matches!(running.answer, Answer::Abandoned(_));
         self.take_back_to_ready(&mut running, will_retry);
         running.expected.pop_front();
         running.copy = Copy::None;
         if let Answer::Abandoned(cause) = running.answer {
-            return self.try_again(world, running, cause, out);
+            return self.try_again(world, *running, cause, out);
         }
         give(&mut running, frame.bytes.clone(), out);
         self.finish(world, *running, status, out)
@@ -429,11 +408,11 @@ impl Session {
     fn try_again(
         &mut self,
         world: &World<'_>,
-        running: Box<Running>,
+        running: Running,
         cause: RetryCause,
         out: &mut Vec<Output>,
     ) -> State {
-        let Running { mut unit, held, .. } = *running;
+        let Running { mut unit, held, .. } = running;
         unit.failed = false;
         out.push(Output::Note(Note::Retried { cause }));
         if cause == RetryCause::ReadOnlyServer {
@@ -459,7 +438,7 @@ impl Session {
     pub(super) fn lost_while_running(
         &mut self,
         world: &World<'_>,
-        running: Box<Running>,
+        running: Running,
         out: &mut Vec<Output>,
     ) -> State {
         let Running {
@@ -470,7 +449,7 @@ impl Session {
             open,
             in_transaction,
             ..
-        } = *running;
+        } = running;
         let server = held.server;
         let may_write = unit.traits.has(Traits::MAY_WRITE);
         let read_only = held.route.intent == Intent::Read || !may_write;
@@ -480,7 +459,7 @@ impl Session {
             out.push(Output::Arm(None));
         }
         if let Some(pin) = self.pin() {
-            return self.refuse_and_close(&Refusal::PinnedLost { pin }, None, out);
+            return refuse_and_close(&Refusal::PinnedLost { pin }, None, out);
         }
         let untouched = !matches!(answer, Answer::Begun) && open == Open::Complete;
         if !in_transaction && read_only && untouched && unit.attempts < ATTEMPTS_MAX {
@@ -521,6 +500,27 @@ impl Session {
             false => Refusal::TransactionLost,
         }
     }
+}
+
+/// Sends the steps of a running unit that were not sent yet. Those of a unit that may be tried
+/// again stay with it.
+fn send(world: &World<'_>, running: &mut Running, out: &mut Vec<Output>) {
+    let steps = mem::take(&mut running.unit.steps);
+    let mut sender = Sender {
+        side: &mut running.held.side,
+        expected: &mut running.expected,
+        max: world.server_statements_max,
+        buffer: BytesMut::new(),
+        out,
+    };
+    for step in &steps {
+        sender.step(step);
+    }
+    sender.flush();
+    if running.open == Open::Complete {
+        running.unit.steps = steps;
+    }
+    give_ours(running, out);
 }
 
 /// Turns steps into bytes for the server and notes what it will answer.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::input::Denial;
-use super::machine::{Held, State};
+use super::machine::{Held, State, Telling, refuse_and_close};
 use super::output::{Note, RetryCause};
 use super::prepared::ServerSide;
 use super::unit::{Traits, Unit};
@@ -129,7 +129,7 @@ impl Session {
         } = waiting;
         let Some(route) = asked else {
             debug_assert!(false, "a lease that was not asked for");
-            return self.refuse_and_close(&Refusal::Internal("unasked lease"), None, out);
+            return refuse_and_close(&Refusal::Internal("unasked lease"), None, out);
         };
         if held {
             out.push(Output::Arm(None));
@@ -140,7 +140,7 @@ impl Session {
             why: route.why,
         }));
         self.last_route = Some((server, route.why));
-        if self.explain {
+        if self.explain == Telling::Notice {
             let decision = unit.decision();
             let text = explain_line(world, &route, decision.detail.as_deref());
             out.push(Output::ToClient(reply::notice(text)));
@@ -185,6 +185,17 @@ impl Session {
             Denial::Refused(refusal) => self.refuse_waiting(world, &waiting, &refusal, out),
             Denial::Server(message) => self.pass_refusal(world, &waiting, message, out),
         }
+    }
+
+    /// The client gives up. A connection that was asked for and comes now is not for this unit any
+    /// more: the driver drops its request before it tells.
+    pub(super) fn cancel_wait(
+        &mut self,
+        world: &World<'_>,
+        waiting: &Waiting,
+        out: &mut Vec<Output>,
+    ) -> State {
+        self.refuse_waiting(world, waiting, &Refusal::Canceled, out)
     }
 
     fn refuse_waiting(
