@@ -77,6 +77,11 @@ fn a_session_that_wrote_reads_from_the_primary_while_no_replica_replays() {
             .batch_execute("CREATE TABLE fenced(n int)")
             .await
             .unwrap();
+        wait_until("the new table is known", LIMIT, async || {
+            value(&writer, "SELECT count(*) FROM fenced").await;
+            route(&writer).await.0 != "node1"
+        })
+        .await;
         for node in [1, 2] {
             cluster.wait_until_replayed(node, 0).await.unwrap();
             cluster.pause_replay(node).await.unwrap();

@@ -1,9 +1,14 @@
 //! Prepared statements of the protocol, over many server connections.
 
+use std::time::Duration;
+
+use pgherd::local::Options;
 use pgherd::wire::frontend::{self, NO_TYPES, What};
 use tokio_postgres::SimpleQueryMessage;
 
-use crate::support::{Raw, Router, fields, rows, shared, tags, test, value};
+use crate::support::{
+    Raw, Router, fields, rows, shared, start, tags, test, test_alone, value, wait_until,
+};
 
 /// Bind and Execute of a statement with one text parameter, without a Sync.
 fn run(out: &mut bytes::BytesMut, name: &[u8], argument: &[u8]) {
@@ -342,6 +347,44 @@ fn a_statement_whose_result_changed_is_prepared_again() {
             _ => assert_eq!(fields(&answer)[&'C'], "0A000"),
         }
         assert_eq!(tags(&raw.query("SELECT 1").await), "TDCZ");
+    });
+}
+
+#[test]
+fn a_statement_that_a_replica_cannot_prepare_yet_is_prepared_on_the_primary_and_kept() {
+    test_alone(async {
+        let cluster = start(Options::for_tests()).await;
+        // The bounds are wide: the replicas serve although they do not replay.
+        let settings = [
+            ("cluster.test.lag.max_time", "1h"),
+            ("cluster.test.lag.back_time", "1h"),
+        ];
+        let router = Router::start(&cluster, &settings).await;
+        let mut raw = router.raw().await;
+        raw.query("SELECT 1").await;
+        for node in [1, 2] {
+            cluster.pause_replay(node).await.unwrap();
+        }
+        let maker = router.connect().await;
+        let create = "CREATE TABLE not_there_yet AS SELECT 'x'::text AS t";
+        maker.batch_execute(create).await.unwrap();
+        let explain = "EXPLAIN (ROUTE) SELECT t FROM not_there_yet WHERE t <> $1";
+        wait_until("the catalog has it", Duration::from_secs(10), async || {
+            let plan = raw.query(explain).await;
+            let mut lines = plan.iter().filter(|line| line.tag == b'D');
+            lines.any(|line| line.columns()[0].contains("reason    read_only"))
+        })
+        .await;
+        raw.send(|out| {
+            let text = b"SELECT t FROM not_there_yet WHERE t <> $1";
+            frontend::parse(out, b"early", text, NO_TYPES);
+            frontend::describe(out, What::Statement, b"early");
+            frontend::sync(out);
+        })
+        .await;
+        assert_eq!(tags(&raw.until_ready().await), "1tTZ");
+        assert_eq!(executed(&mut raw, b"early", b"").await, "x");
+        assert_eq!(node(&mut raw).await, "node1");
     });
 }
 

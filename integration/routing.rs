@@ -231,6 +231,45 @@ fn a_stable_function_that_writes_is_tried_again_on_the_primary_and_remembered() 
 }
 
 #[test]
+fn a_statement_that_is_prepared_and_tried_again_in_one_breath_keeps_its_name() {
+    test(async {
+        let lab = shared().await;
+        let client = lab.router.connect().await;
+        client
+            .batch_execute(
+                "CREATE TABLE lied_again(n int); \
+                 CREATE FUNCTION liar_again() RETURNS int LANGUAGE plpgsql VOLATILE AS \
+                 $$ BEGIN INSERT INTO lied_again VALUES (1); RETURN 1; END $$; \
+                 CREATE FUNCTION promised_again() RETURNS int LANGUAGE plpgsql STABLE AS \
+                 $$ BEGIN RETURN liar_again(); END $$",
+            )
+            .await
+            .unwrap();
+        let router = Router::start(&lab.cluster, &[]).await;
+        settled(&router, "SELECT * FROM lied_again").await;
+        let before = router.count_of("refused_by_replica").await;
+        let mut raw = router.raw().await;
+        let run = |out: &mut bytes::BytesMut| {
+            frontend::bind_for(out, b"named", b"", &[0, 0, 0, 0, 0, 0]);
+            frontend::execute(out, b"", 0);
+            frontend::sync(out);
+        };
+        raw.send(|out| {
+            frontend::parse(out, b"named", b"SELECT promised_again()", NO_TYPES);
+            run(out);
+        })
+        .await;
+        assert_eq!(tags(&raw.until_ready().await), "12DCZ");
+        assert!(
+            router.count_of("refused_by_replica").await > before,
+            "it was tried again"
+        );
+        raw.send(run).await;
+        assert_eq!(tags(&raw.until_ready().await), "2DCZ");
+    });
+}
+
+#[test]
 fn explain_route_tells_where_a_statement_would_go() {
     test(async {
         let client = shared().await.router.connect().await;

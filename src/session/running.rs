@@ -318,7 +318,7 @@ impl Session {
         let retry = matches!(running.answer, Answer::HeldBack(_))
             .then(|| retry_cause(view))
             .flatten();
-        let ours = self.skip_to_ready(&mut running);
+        let ours = self.skip_to_ready(&mut running, retry.is_some());
         match retry {
             Some(cause) => running.answer = Answer::Abandoned(cause),
             None => give(&mut running, ours.unwrap_or(frame.bytes), out),
@@ -328,42 +328,37 @@ impl Session {
 
     /// Drops what the server skips after an error. Returns the error of ours that was to be shown
     /// instead.
-    fn skip_to_ready(&mut self, running: &mut Running) -> Option<Bytes> {
+    fn skip_to_ready(&mut self, running: &mut Running, will_retry: bool) -> Option<Bytes> {
         running.unit.failed = true;
         let ours = match running.expected.front() {
             Some(Expected::Failure(bytes)) => Some(bytes.clone()),
             _ => None,
         };
-        while let Some(expected) = running.expected.pop_front() {
-            if let Expected::Ready = expected {
-                running.expected.push_front(expected);
-                break;
-            }
-            self.forget_skipped(&mut running.held.side, &expected);
-        }
+        self.take_back_to_ready(running, will_retry);
         ours
+    }
+
+    /// Takes back what the server will not answer before its ReadyForQuery, the last first: a
+    /// statement may have made room and come again.
+    fn take_back_to_ready(&mut self, running: &mut Running, will_retry: bool) {
+        let is_ready = |expected: &Expected| matches!(expected, Expected::Ready);
+        let end = running.expected.iter().position(is_ready);
+        let end = end.unwrap_or(running.expected.len());
+        for expected in running.expected.drain(..end).rev() {
+            match will_retry {
+                // The next server is asked to prepare it, and the client keeps its name.
+                true => forget_on_server(&mut running.held.side, &expected),
+                false => self.forget_skipped(&mut running.held.side, &expected),
+            }
+        }
     }
 
     /// Takes back what was noted when a message was sent that the server has skipped or refused.
     fn forget_skipped(&mut self, side: &mut ServerSide, expected: &Expected) {
-        match expected {
-            Expected::Parse(statement, name) => {
-                side.remove(statement.id);
-                self.names.remove(name);
-            }
-            Expected::PrepareAgain(statement) => side.remove(statement.id),
-            Expected::Known(name) => self.names.remove(name),
-            Expected::CloseOurs(id) => side.insert(*id),
-            Expected::ParseRaw
-            | Expected::Bind
-            | Expected::DescribeStatement
-            | Expected::DescribePortal
-            | Expected::Execute
-            | Expected::Close
-            | Expected::Ours(_)
-            | Expected::Failure(_)
-            | Expected::Ready => {}
+        if let Expected::Parse(_, name) | Expected::Known(name) = expected {
+            self.names.remove(name);
         }
+        forget_on_server(side, expected);
     }
 
     /// The server is done with a Query, or with everything up to a Sync.
@@ -377,12 +372,9 @@ impl Session {
         let Ok(status) = TransactionStatus::parse(frame.body()) else {
             return self.lost_while_running(world, running, out);
         };
-        while let Some(expected) = running.expected.pop_front() {
-            if let Expected::Ready = expected {
-                break;
-            }
-            self.forget_skipped(&mut running.held.side, &expected);
-        }
+        let will_retry = matches!(running.answer, Answer::Abandoned(_));
+        self.take_back_to_ready(&mut running, will_retry);
+        running.expected.pop_front();
         running.copy = Copy::None;
         if let Answer::Abandoned(cause) = running.answer {
             return self.try_again(world, running, cause, out);
@@ -442,6 +434,7 @@ impl Session {
         out: &mut Vec<Output>,
     ) -> State {
         let Running { mut unit, held, .. } = *running;
+        unit.failed = false;
         out.push(Output::Note(Note::Retried { cause }));
         if cause == RetryCause::ReadOnlyServer {
             out.push(Output::Note(Note::Misrouted {
@@ -658,6 +651,26 @@ impl Sender<'_> {
                 .push_back(Expected::PrepareAgain(Arc::clone(statement)));
         }
         statement.id.server_name()
+    }
+}
+
+/// Takes back what was noted of the connection when a message was sent that it has skipped.
+fn forget_on_server(side: &mut ServerSide, expected: &Expected) {
+    match expected {
+        Expected::Parse(statement, _) | Expected::PrepareAgain(statement) => {
+            side.remove(statement.id);
+        }
+        Expected::CloseOurs(id) => side.insert(*id),
+        Expected::Known(_)
+        | Expected::ParseRaw
+        | Expected::Bind
+        | Expected::DescribeStatement
+        | Expected::DescribePortal
+        | Expected::Execute
+        | Expected::Close
+        | Expected::Ours(_)
+        | Expected::Failure(_)
+        | Expected::Ready => {}
     }
 }
 
