@@ -72,8 +72,8 @@ pub enum Stream {
 pub struct World<'a> {
     /// One entry for each configured server.
     pub members: &'a [Member],
-    /// The last flushed position that the current primary told.
-    pub known_flushed: Option<Lsn>,
+    /// The last flushed position that the current primary told, and when it was asked.
+    pub known_flushed: Option<(Instant, Lsn)>,
     /// Every server was asked at least once, or had its time.
     pub everybody_asked: bool,
     /// The rules.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::candidate::Choice;
 use super::record::{FailoverRecord, RecordKind, RecordPhase, RecordResult, Trigger};
-use crate::cluster::{Lsn, ServerId, Timeline};
+use crate::cluster::{ByteCount, Lsn, ServerId, Timeline};
 
 /// A story that has not ended.
 #[derive(Clone, Debug)]
@@ -20,7 +20,9 @@ pub(super) struct Story {
     trigger: Trigger,
     phases: Vec<(RecordPhase, Duration)>,
     /// The choice, once it was made.
-    pub(super) choice: Choice,
+    choice: Choice,
+    /// The last flushed position of the old primary and when it was asked, as the choice knew it.
+    known: Option<(Instant, Lsn)>,
 }
 
 impl Story {
@@ -42,6 +44,7 @@ impl Story {
             trigger,
             phases: Vec::new(),
             choice: Choice::default(),
+            known: None,
         }
     }
 
@@ -52,18 +55,36 @@ impl Story {
         }
     }
 
-    pub(super) fn crowned(&mut self, server: ServerId, kind: RecordKind, timeline: Timeline) {
+    pub(super) fn decided(&mut self, choice: Choice, known: Option<(Instant, Lsn)>) {
+        self.choice = choice;
+        self.known = known;
+    }
+
+    /// `known` is still about the old primary.
+    pub(super) fn crowned(
+        &mut self,
+        server: ServerId,
+        kind: RecordKind,
+        timeline: Timeline,
+        known: Option<(Instant, Lsn)>,
+    ) {
         self.to = Some(server);
         self.kind = kind;
         self.new_timeline = Some(timeline);
+        self.known = self.known.or(known);
     }
 
     pub(super) fn tell(
         &self,
         now: Instant,
         result: RecordResult,
-        last_known: Option<Lsn>,
+        known: Option<(Instant, Lsn)>,
     ) -> FailoverRecord {
+        // After the change of the primary `known` is about the new one.
+        let known = match self.to {
+            Some(_) => self.known,
+            None => self.known.or(known),
+        };
         let total = now.saturating_duration_since(self.started);
         FailoverRecord {
             id: self.id,
@@ -78,16 +99,47 @@ impl Story {
             trigger: self.trigger,
             candidates: self.choice.assessed.clone(),
             phases: self.phases.clone(),
-            maybe_lost: self.choice.missing.filter(|_| self.to.is_some()),
-            last_known,
+            maybe_lost: self.missing(),
+            last_known: known.map(|(_, flushed)| flushed),
             sentence: self.sentence(result, total),
+        }
+    }
+
+    /// How much known WAL the new primary lacks. A choice tells nothing about a server that
+    /// somebody else promoted.
+    fn missing(&self) -> Option<ByteCount> {
+        let as_chosen = self.to.is_some() && self.to == self.choice.chosen;
+        self.choice.missing.filter(|_| as_chosen)
+    }
+
+    /// What was acknowledged after the old primary was asked for its position for the last time is
+    /// not known to anybody, so the sentence must not promise it.
+    fn loss(&self) -> String {
+        let (Some(missing), Some((asked_at, _))) = (self.missing(), self.known) else {
+            return String::new();
+        };
+        let held = self
+            .phases
+            .iter()
+            .find(|(phase, _)| *phase == RecordPhase::HoldWrites)
+            .map_or(self.started, |(_, after)| self.started + *after);
+        let unseen = held.saturating_duration_since(asked_at);
+        let unseen_ms = unseen.as_micros().div_ceil(1000);
+        let from = name(self.from);
+        match missing {
+            ByteCount(0) => format!(
+                " Nothing is lost that {from} had on disk when last seen, {unseen_ms} ms before \
+                 writes waited."
+            ),
+            bytes => format!(
+                " At least {bytes} of WAL are lost; {from} was last seen {unseen_ms} ms before \
+                 writes waited."
+            ),
         }
     }
 
     /// Servers are written as `{#0}`; the caller knows their names.
     fn sentence(&self, result: RecordResult, total: Duration) -> String {
-        let name =
-            |id: Option<ServerId>| id.map_or_else(|| "no server".into(), |id| format!("{{{id}}}"));
         let mut text = match self.trigger {
             Trigger::Unreachable { .. } => format!("{} stopped answering", name(self.from)),
             Trigger::Demoted => format!("{} became a replica", name(self.from)),
@@ -100,11 +152,7 @@ impl Story {
             RecordResult::Promoted => {
                 let timeline = self.new_timeline.map_or(0, |timeline| timeline.0);
                 let to = name(self.to);
-                let loss = match self.choice.missing {
-                    Some(bytes) if bytes.0 == 0 => " Nothing known is lost.".to_owned(),
-                    Some(bytes) => format!(" Up to {bytes} may be lost."),
-                    None => String::new(),
-                };
+                let loss = self.loss();
                 write!(
                     text,
                     "; {to} is the primary on timeline {timeline} after {seconds:.1} s.{loss}"
@@ -135,5 +183,83 @@ impl Story {
     }
 }
 
+fn name(id: Option<ServerId>) -> String {
+    id.map_or_else(|| "no server".into(), |id| format!("{{{id}}}"))
+}
+
 /// More than one failover has; a story that goes round in circles is cut.
 const PHASES_MAX: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::DownReason;
+
+    const OLD: ServerId = ServerId(0);
+    const CHOSEN: ServerId = ServerId(1);
+    const OTHER: ServerId = ServerId(2);
+
+    /// The record of a failover to `to`: the old primary was asked last at 1 s, its first probe
+    /// failed at 1.1 s, writes waited from 1.25 s on.
+    fn told(missing: u64, to: ServerId) -> FailoverRecord {
+        let origin = crate::clock::now();
+        let at = |ms| origin + Duration::from_millis(ms);
+        let trigger = Trigger::Unreachable {
+            reason: DownReason::Refused,
+            probes: 2,
+        };
+        let mut story = Story::new(1, Some(OLD), Some(Timeline(1)), at(1100), trigger);
+        story.mark(at(1250), RecordPhase::HoldWrites);
+        let choice = Choice {
+            chosen: Some(CHOSEN),
+            missing: Some(ByteCount(missing)),
+            ..Choice::default()
+        };
+        story.decided(choice, Some((at(1000), Lsn::from_bytes(500))));
+        let later = Some((at(1400), Lsn::from_bytes(600)));
+        story.crowned(to, RecordKind::Automatic, Timeline(2), later);
+        story.tell(
+            at(1600),
+            RecordResult::Promoted,
+            Some((at(1590), Lsn::from_bytes(900))),
+        )
+    }
+
+    #[test]
+    fn what_was_written_after_the_last_answer_is_not_called_safe() {
+        assert_eq!(
+            told(0, CHOSEN).sentence,
+            "{#0} stopped answering; {#1} is the primary on timeline 2 after 0.5 s. Nothing is \
+             lost that {#0} had on disk when last seen, 250 ms before writes waited."
+        );
+    }
+
+    #[test]
+    fn missing_wal_is_the_least_that_is_lost() {
+        let record = told(2048, CHOSEN);
+        assert!(
+            record.sentence.ends_with(
+                " At least 2048 B of WAL are lost; {#0} was last seen 250 ms before writes waited."
+            ),
+            "{}",
+            record.sentence
+        );
+        assert_eq!(record.maybe_lost, Some(ByteCount(2048)));
+    }
+
+    #[test]
+    fn the_last_known_position_is_the_one_that_the_choice_knew() {
+        assert_eq!(told(0, CHOSEN).last_known, Some(Lsn::from_bytes(500)));
+    }
+
+    #[test]
+    fn nothing_is_said_of_the_loss_when_somebody_else_promoted_another_server() {
+        let record = told(0, OTHER);
+        assert!(
+            record.sentence.ends_with(" after 0.5 s."),
+            "{}",
+            record.sentence
+        );
+        assert_eq!(record.maybe_lost, None);
+    }
+}

@@ -19,7 +19,7 @@ impl Failover {
     ) -> Choice {
         let criteria = Criteria {
             lineage,
-            known_flushed: world.known_flushed,
+            known_flushed: world.known_flushed.map(|(_, flushed)| flushed),
             max_lost: self
                 .order
                 .map_or(world.rules.max_lost, |order| order.accept_loss),

@@ -84,7 +84,7 @@ impl Failover {
             unfreeze(cx, state.primary, state.asked.keys());
             return self.recover(cx, state.primary);
         }
-        // One that answers only cx.now must be cut off as well.
+        // One that answers only now must be cut off as well.
         for member in cx.world.witnesses(state.primary) {
             state.asked.entry(member.id).or_insert_with(|| {
                 cx.out.push(Action::Freeze(member.id));
@@ -113,7 +113,7 @@ impl Failover {
         let candidate = choice.chosen;
         let why = nobody(&choice);
         if let Some(story) = &mut self.story {
-            story.choice = choice;
+            story.decided(choice, cx.world.known_flushed);
         }
         let memory = self.memory(cx.world.members, candidate);
         let (Some(candidate), Some(memory)) = (candidate, memory) else {

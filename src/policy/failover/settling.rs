@@ -29,7 +29,7 @@ impl Failover {
             return State::Searching { since: cx.now };
         };
         if let Some(story) = &mut self.story {
-            story.crowned(member.id, kind, timeline);
+            story.crowned(member.id, kind, timeline, cx.world.known_flushed);
         }
         self.mark(cx.now, RecordPhase::ResumeWrites);
         self.epoch = self.epoch.next();

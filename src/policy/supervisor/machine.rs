@@ -99,7 +99,7 @@ impl Supervisor {
         let members = self.members(now);
         let world = World {
             members: &members,
-            known_flushed: self.history.latest().map(|(_, flushed)| flushed),
+            known_flushed: self.history.latest(),
             everybody_asked: self.is_everybody_asked(now),
             rules: &self.rules.failover,
         };
