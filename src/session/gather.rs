@@ -626,14 +626,12 @@ const fn traits_of(kind: &Kind) -> u8 {
 
 /// Whether a text does nothing but begin, end and mark transactions.
 fn only_shapes_transactions(facts: &Facts) -> bool {
+    let two_phase = |verb: &Verb| matches!(verb, Verb::PrepareTransaction | Verb::FinishPrepared);
+    let shapes = |verb: Option<&Verb>| verb.is_some_and(|verb| !two_phase(verb));
     facts
         .statements
         .iter()
-        .all(|statement| match &statement.kind {
-            Kind::Transaction(Verb::PrepareTransaction | Verb::FinishPrepared) => false,
-            Kind::Transaction(_) => true,
-            _ => false,
-        })
+        .all(|statement| shapes(statement.transaction()))
 }
 
 fn too_large(unit: &Unit, world: &World<'_>) -> bool {
