@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use super::prepared::Prepared;
-use super::{ConsoleReply, Output, Refusal, Session, World, reply};
+use super::{ConsoleReply, Output, Refusal, Session, Transaction, World, reply};
 use crate::cluster::Snapshot;
 use crate::policy::{self, Balance, Choice, Considered, Decision, Intent, Need, Refused, Standing};
 use crate::statement::{Chain, Effect, Explain, Facts, Kind, SetValue, Verb};
@@ -41,7 +41,7 @@ enum Own<'a> {
     Show(&'a str),
     Set { name: &'a str, value: &'a SetValue },
     Deallocate(&'a [u8]),
-    EndOfLostTransaction,
+    EndOfLostTransaction { commits: bool },
     Console,
 }
 
@@ -75,7 +75,8 @@ impl Session {
             Kind::Transaction(Verb::Commit(Chain::NoChain) | Verb::Rollback(Chain::NoChain))
                 if self.transaction.is_lost() =>
             {
-                Some(Own::EndOfLostTransaction)
+                let commits = matches!(statement.kind, Kind::Transaction(Verb::Commit(_)));
+                Some(Own::EndOfLostTransaction { commits })
             }
             _ => None,
         }
@@ -111,7 +112,14 @@ impl Session {
                     notices: Vec::new(),
                 }
             }
-            Own::EndOfLostTransaction => {
+            // A client that was told nothing yet takes any answer to its COMMIT for success.
+            Own::EndOfLostTransaction { commits: true }
+                if self.transaction == (Transaction::Lost { told: false }) =>
+            {
+                self.end_lost_transaction();
+                Answer::Refused(Refusal::TransactionLost)
+            }
+            Own::EndOfLostTransaction { .. } => {
                 self.end_lost_transaction();
                 Answer::Done {
                     tag: "ROLLBACK".to_owned(),
@@ -136,7 +144,10 @@ impl Session {
                 }
             }
             Some(
-                Own::Console | Own::Set { .. } | Own::Deallocate(_) | Own::EndOfLostTransaction,
+                Own::Console
+                | Own::Set { .. }
+                | Own::Deallocate(_)
+                | Own::EndOfLostTransaction { .. },
             )
             | None => None,
         };
