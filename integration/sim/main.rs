@@ -16,7 +16,9 @@
     reason = "a test: what is wrong here must stop it"
 )]
 
+mod backend;
 mod check;
+mod client;
 mod fault;
 mod node;
 mod random;

@@ -13,7 +13,7 @@ use crate::fault::{self, Fault, Repair};
 use crate::node::{Conninfo, Life, Node};
 use crate::random::Random;
 use crate::router::Letter;
-use crate::sessions::Acknowledged;
+use crate::sessions::{Acknowledged, Sessions};
 
 /// A rule that is broken on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +52,8 @@ pub(crate) struct World {
     pub(crate) supervisor: Supervisor,
     pub(crate) snapshot: Snapshot,
     pub(crate) acknowledged: Vec<Acknowledged>,
+    /// Not here while they have their turn.
+    pub(crate) sessions: Option<Box<Sessions>>,
     pub(crate) checks: Checks,
     story: Vec<String>,
 }
@@ -103,6 +105,7 @@ impl World {
             snapshot: supervisor.snapshot(),
             supervisor,
             acknowledged: Vec::new(),
+            sessions: Some(Box::new(Sessions::new(seed))),
             checks: Checks::default(),
             story: Vec::new(),
         }
@@ -132,6 +135,9 @@ impl World {
             self.tick()?;
         }
         self.check_ending()?;
+        if let Some(sessions) = &self.sessions {
+            sessions.check_ending(self)?;
+        }
         Ok(Ending {
             writes_open: matches!(self.snapshot.writes, Writes::Open(_)),
             promotions: self.checks.promotions(),
@@ -170,6 +176,7 @@ impl World {
             }
         }
         self.deliver()?;
+        self.converse()?;
         if self.at(now) >= self.supervisor.next_deadline() {
             self.step(Event::Tick)?;
         }
@@ -272,6 +279,9 @@ impl World {
         self.snapshot = self.supervisor.snapshot();
         self.probe_due.fill(self.now);
         self.checks.router_restarted(self.snapshot.epoch);
+        if let Some(sessions) = &mut self.sessions {
+            sessions.router_restarted();
+        }
     }
 }
 

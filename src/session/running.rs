@@ -334,18 +334,23 @@ impl Session {
             Some(Expected::Failure(bytes)) => Some(bytes.clone()),
             _ => None,
         };
-        while let Some(expected) = running.expected.pop_front() {
-            if let Expected::Ready = expected {
-                running.expected.push_front(expected);
-                break;
-            }
+        self.take_back_to_ready(running, will_retry);
+        ours
+    }
+
+    /// Takes back what the server will not answer before its ReadyForQuery, the last first: a
+    /// statement may have made room and come again.
+    fn take_back_to_ready(&mut self, running: &mut Running, will_retry: bool) {
+        let is_ready = |expected: &Expected| matches!(expected, Expected::Ready);
+        let end = running.expected.iter().position(is_ready);
+        let end = end.unwrap_or(running.expected.len());
+        for expected in running.expected.drain(..end).rev() {
             match will_retry {
                 // The next server is asked to prepare it, and the client keeps its name.
                 true => forget_on_server(&mut running.held.side, &expected),
                 false => self.forget_skipped(&mut running.held.side, &expected),
             }
         }
-        ours
     }
 
     /// Takes back what was noted when a message was sent that the server has skipped or refused.
@@ -367,12 +372,9 @@ impl Session {
         let Ok(status) = TransactionStatus::parse(frame.body()) else {
             return self.lost_while_running(world, running, out);
         };
-        while let Some(expected) = running.expected.pop_front() {
-            if let Expected::Ready = expected {
-                break;
-            }
-            self.forget_skipped(&mut running.held.side, &expected);
-        }
+        let will_retry = matches!(running.answer, Answer::Abandoned(_));
+        self.take_back_to_ready(&mut running, will_retry);
+        running.expected.pop_front();
         running.copy = Copy::None;
         if let Answer::Abandoned(cause) = running.answer {
             return self.try_again(world, running, cause, out);

@@ -1,0 +1,178 @@
+//! The primary is dead: every reachable replica is cut off from it and says how much WAL it has.
+//! Only then can the furthest be chosen, since no other can get further.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::candidates::nobody;
+use super::doubt::Doubt;
+use super::machine::{Cx, Failover, Input, State};
+use super::promoting::{Promoting, PromotingStep};
+use crate::cluster::{Lsn, ServerId};
+use crate::policy::action::{Action, Outcome};
+use crate::policy::facts::{Stream, World};
+use crate::policy::health::Verdict;
+use crate::policy::record::{Blocked, HaltReason, RecordPhase};
+
+/// The proof that no reachable replica gets WAL of the old primary any more. Only the machine can
+/// make one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fenced {
+    pub(super) cut_off: Vec<ServerId>,
+}
+
+impl Fenced {
+    /// The replicas that were cut off, or had lost their receiver.
+    pub fn servers(&self) -> &[ServerId] {
+        &self.cut_off
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Collecting {
+    pub(super) primary: ServerId,
+    pub(super) held_since: Instant,
+    pub(super) since: Instant,
+    /// Who was told, and what came of it.
+    pub(super) asked: BTreeMap<ServerId, Freezing>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Freezing {
+    Asked,
+    Frozen(Lsn),
+    /// Not possible; its observations after this instant must show that the receiver is gone.
+    Watched(Instant),
+}
+
+impl Failover {
+    pub(super) fn freeze(&mut self, cx: &mut Cx<'_>, doubt: &Doubt) -> State {
+        self.mark(cx.now, RecordPhase::Freeze);
+        let asked: BTreeMap<_, _> = cx
+            .world
+            .witnesses(doubt.primary)
+            .map(|member| (member.id, Freezing::Asked))
+            .collect();
+        cx.out.extend(asked.keys().map(|id| Action::Freeze(*id)));
+        State::Collecting(Collecting {
+            primary: doubt.primary,
+            held_since: doubt.since,
+            since: cx.now,
+            asked,
+        })
+    }
+
+    pub(super) fn collect(
+        &mut self,
+        cx: &mut Cx<'_>,
+        mut state: Collecting,
+        input: &Input,
+    ) -> State {
+        match input {
+            Input::Outcome(Outcome::Frozen(frozen)) => {
+                state
+                    .asked
+                    .insert(frozen.server, Freezing::Frozen(frozen.furthest));
+            }
+            Input::Outcome(Outcome::NotFrozen(server, _)) => {
+                state.asked.insert(*server, Freezing::Watched(cx.now));
+                cx.out.push(Action::Probe(*server));
+            }
+            Input::Outcome(_) | Input::Look | Input::Order(_) | Input::LookAgain => {}
+        }
+        if cx.world.is_back(state.primary, self.lineage) {
+            unfreeze(cx, state.primary, state.asked.keys());
+            return self.recover(cx, state.primary);
+        }
+        // One that answers only cx.now must be cut off as well.
+        for member in cx.world.witnesses(state.primary) {
+            state.asked.entry(member.id).or_insert_with(|| {
+                cx.out.push(Action::Freeze(member.id));
+                Freezing::Asked
+            });
+        }
+        let late = cx.now.saturating_duration_since(state.since) >= COLLECT_MAX;
+        match check_fenced(&cx.world, &state) {
+            Ok(proof) => self.decide(cx, &state, proof),
+            Err(_) if !late => State::Collecting(state),
+            Err(server) => {
+                let why = match cx.world.member(server).map(|member| member.verdict) {
+                    Some(Verdict::Alive) => Blocked::StillReceives(server),
+                    Some(_) | None => Blocked::NoCandidate,
+                };
+                self.give_up(cx, &state, why)
+            }
+        }
+    }
+
+    fn decide(&mut self, cx: &mut Cx<'_>, state: &Collecting, proof: Fenced) -> State {
+        let Some(lineage) = self.lineage else {
+            return self.give_up(cx, state, Blocked::NeverSeen);
+        };
+        let choice = self.choose(&cx.world, state.primary, lineage, &state.asked);
+        let candidate = choice.chosen;
+        let why = nobody(&choice);
+        if let Some(story) = &mut self.story {
+            story.choice = choice;
+        }
+        let memory = self.memory(cx.world.members, candidate);
+        let (Some(candidate), Some(memory)) = (candidate, memory) else {
+            return self.give_up(cx, state, why);
+        };
+        self.mark(cx.now, RecordPhase::Decide);
+        cx.out.push(Action::Record(memory));
+        State::Promoting(Promoting {
+            held_since: state.held_since,
+            since: cx.now,
+            candidate,
+            proof,
+            step: PromotingStep::Recording,
+        })
+    }
+
+    fn give_up(&mut self, cx: &mut Cx<'_>, state: &Collecting, why: Blocked) -> State {
+        unfreeze(cx, state.primary, state.asked.keys());
+        let why = HaltReason::Blocked(why);
+        self.halt(cx, why, Some(state.primary), None)
+    }
+}
+
+/// The proof, or the first server that stands in its way.
+fn check_fenced(world: &World<'_>, state: &Collecting) -> Result<Fenced, ServerId> {
+    let mut cut_off = Vec::new();
+    for member in world.witnesses(state.primary) {
+        let gone = match state.asked.get(&member.id) {
+            Some(Freezing::Frozen(_)) => true,
+            Some(Freezing::Watched(since)) => {
+                member.stream == Stream::Gone && member.asked_at > Some(*since)
+            }
+            Some(Freezing::Asked) | None => false,
+        };
+        if !gone {
+            return Err(member.id);
+        }
+        cut_off.push(member.id);
+    }
+    match cut_off.is_empty() {
+        true => Err(state.primary),
+        false => Ok(Fenced { cut_off }),
+    }
+}
+
+/// Everybody who was cut off gets the primary back.
+pub(super) fn unfreeze<'a>(
+    cx: &mut Cx<'_>,
+    primary: ServerId,
+    servers: impl Iterator<Item = &'a ServerId>,
+) {
+    let Some(leader) = cx.world.member(primary).map(|member| &member.address) else {
+        return;
+    };
+    cx.out.extend(servers.map(|server| Action::Unfreeze {
+        server: *server,
+        leader: leader.clone(),
+    }));
+}
+
+/// How long replicas may take to report; a freeze takes 5 to 20 ms.
+const COLLECT_MAX: Duration = Duration::from_secs(2);
