@@ -231,6 +231,10 @@ fn a_primary_that_hangs_is_replaced_and_quarantined_when_it_wakes() {
         let (cluster, router) = lab().await;
         let writers = Writers::start(&router, 2).await;
         writers.progress(20).await;
+        let open = router.connect().await;
+        open.batch_execute("BEGIN; INSERT INTO acked VALUES (-1)")
+            .await
+            .unwrap();
         cluster.hang(0).unwrap();
         let hung = Instant::now();
         writers.progress(20).await;
@@ -240,6 +244,16 @@ fn a_primary_that_hangs_is_replaced_and_quarantined_when_it_wakes() {
             hung.elapsed()
         );
         let winner = new_primary(&router).await;
+        // A transaction at rest on the old primary must not end there.
+        let error = open.simple_query("COMMIT").await;
+        assert!(!stored(&cluster, winner).await.contains(&-1));
+        match error {
+            Err(error) => assert_eq!(error.code().unwrap().code(), "40001", "{error:?}"),
+            Ok(done) => panic!("committed on a primary that was replaced: {done:?}"),
+        }
+        open.batch_execute("INSERT INTO acked VALUES (-2)")
+            .await
+            .unwrap();
         cluster.thaw(0).unwrap();
         wait_until("the old primary is quarantined", LIMIT, async || {
             let node = router.console("SHOW NODES WHERE node = node1").await;

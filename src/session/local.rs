@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::machine::Telling;
 use super::prepared::Prepared;
-use super::{ConsoleReply, Output, Refusal, Session, World, reply};
+use super::{ConsoleReply, Output, Refusal, Session, Transaction, World, reply};
 use crate::cluster::Snapshot;
 use crate::policy::{self, Balance, Choice, Considered, Decision, Intent, Need, Refused, Standing};
 use crate::statement::{Chain, Effect, Explain, Facts, Kind, SetValue, Verb};
@@ -42,7 +42,7 @@ enum Own<'a> {
     Show(&'a str),
     Set { name: &'a str, value: &'a SetValue },
     Deallocate(&'a [u8]),
-    EndOfLostTransaction,
+    EndOfLostTransaction { commits: bool },
     Console,
 }
 
@@ -79,11 +79,24 @@ impl Session {
             return self.own_deallocate(&statement.effects);
         }
         // A chained one would have to begin another transaction; it is refused like the rest.
-        let ends = matches!(
-            &statement.kind,
-            Kind::Transaction(Verb::Commit(Chain::NoChain) | Verb::Rollback(Chain::NoChain))
-        );
-        (ends && self.transaction.is_lost()).then_some(Own::EndOfLostTransaction)
+        let commits = match statement.transaction()? {
+            Verb::Commit(Chain::NoChain) => true,
+            Verb::Rollback(Chain::NoChain) => false,
+            Verb::Begin(_)
+            | Verb::SetTransaction(_)
+            | Verb::SetSnapshot
+            | Verb::SetConstraints
+            | Verb::Commit(Chain::Chain)
+            | Verb::Rollback(Chain::Chain)
+            | Verb::Savepoint(_)
+            | Verb::Release(_)
+            | Verb::RollbackTo(_)
+            | Verb::PrepareTransaction
+            | Verb::FinishPrepared => return None,
+        };
+        self.transaction
+            .is_lost()
+            .then_some(Own::EndOfLostTransaction { commits })
     }
 
     /// DEALLOCATE of a statement that was prepared by the protocol: the servers know it by another
@@ -116,7 +129,14 @@ impl Session {
                     notices: Vec::new(),
                 }
             }
-            Own::EndOfLostTransaction => {
+            // A client that was told nothing yet takes any answer to its COMMIT for success.
+            Own::EndOfLostTransaction { commits: true }
+                if self.transaction == (Transaction::Lost { told: false }) =>
+            {
+                self.end_lost_transaction();
+                Answer::Refused(Refusal::TransactionLost)
+            }
+            Own::EndOfLostTransaction { .. } => {
                 self.end_lost_transaction();
                 Answer::Done {
                     tag: "ROLLBACK".to_owned(),
@@ -141,7 +161,10 @@ impl Session {
                 }
             }
             Some(
-                Own::Console | Own::Set { .. } | Own::Deallocate(_) | Own::EndOfLostTransaction,
+                Own::Console
+                | Own::Set { .. }
+                | Own::Deallocate(_)
+                | Own::EndOfLostTransaction { .. },
             )
             | None => None,
         };
