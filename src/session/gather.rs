@@ -543,7 +543,7 @@ impl Session {
 
 /// A transaction on a replica cannot leave state for the session's later units, which may run
 /// elsewhere: it would be silently gone.
-fn refusal_on_replica(world: &World<'_>, unit: &Unit, held: &Held) -> Option<Refusal> {
+pub(super) fn refusal_on_replica(world: &World<'_>, unit: &Unit, held: &Held) -> Option<Refusal> {
     let on_replica =
         held.route.intent == Intent::Read && world.snapshot.primary() != Some(held.server);
     // What is too long to hold cannot be taken back any more.

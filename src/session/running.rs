@@ -9,6 +9,7 @@ use std::mem;
 
 use bytes::{Bytes, BytesMut};
 
+use super::gather::refusal_on_replica;
 use super::machine::{Held, State, refuse_and_close, terminate};
 use super::output::RetryCause;
 use super::prepared::ServerSide;
@@ -191,6 +192,9 @@ impl Session {
         }
         if let Err(refusal) = self.take_running(world, &mut running.unit, cut) {
             return refuse_and_close(&refusal, Some(running.held), out);
+        }
+        if let Some(refusal) = refusal_on_replica(world, &running.unit, &running.held) {
+            running.unit.refuse(refusal);
         }
         if running.unit.traits.has(Traits::COMPLETE) {
             running.open = Open::Complete;
