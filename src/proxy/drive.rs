@@ -320,7 +320,7 @@ impl Conversation {
         match got {
             None => {
                 self.end = End::Closing;
-                Input::Denied(Denial::Refused(Refusal::Internal("the client is gone")))
+                Input::ClientGone
             }
             Some(Err(error)) => {
                 if let GetError::Connect(connect) = &error

@@ -63,6 +63,8 @@ pub enum Input {
     Denied(Denial),
     /// The connection to the leased server is gone.
     ServerLost,
+    /// The client is gone, and a lease that was asked for is not to be had any more.
+    ClientGone,
     /// The snapshot changed.
     SnapshotChanged,
     /// The armed deadline passed.
