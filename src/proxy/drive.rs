@@ -341,7 +341,7 @@ impl Conversation {
         match got {
             Wait::ClientGone => {
                 self.end = End::Closing;
-                Input::Cancel
+                Input::ClientGone
             }
             Wait::CalledOff => {
                 self.presence.bell.forget(ring::CANCEL);

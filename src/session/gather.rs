@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use super::local;
 use super::machine::{Held, State, refuse_and_close, terminate};
-use super::pins::{Pin, Pins};
-use super::unit::{Expected, Step, Traits, Unit};
+use super::pins::Pin;
+use super::unit::{Expected, Step, Traits, Unit, fold};
 use super::{Note, Output, Refusal, Session, Transaction, World, reply};
 use bytes::Bytes;
 
-use crate::policy::{self, Decision, Intent, Standing, Why};
-use crate::statement::{Effect, Facts, Kind, Verb};
+use crate::policy::{Decision, Intent, Why};
 use crate::wire::backend;
 use crate::wire::frame::{Cut, Frame, Head};
 use crate::wire::frontend::{
@@ -548,56 +547,9 @@ impl Session {
     }
 }
 
-/// Folds what a text needs and leaves into a unit.
-///
-/// The session's own transaction and pins are left out: a unit that is bound to a connection
-/// is not routed, and whether it may write has to be known all the same.
-fn fold(world: &World<'_>, unit: &mut Unit, facts: &Facts) {
-    let transaction = match unit.begun {
-        Some(modes) => policy::Transaction::Begun(modes),
-        None => policy::Transaction::None,
-    };
-    let standing = Standing {
-        transaction,
-        ..Standing::FRESH
-    };
-    let decision = policy::classify(facts, &standing, world.catalog, world.route);
-    if decision.intent == Intent::Write && !only_shapes_transactions(facts) {
-        unit.traits.set(Traits::MAY_WRITE);
-    }
-    if policy::calls_unknown_code(facts, world.catalog, world.route) {
-        unit.leaves.insert(Pin::Function);
-    }
-    for statement in &facts.statements {
-        unit.traits.set(traits_of(&statement.kind));
-        if matches!(statement.kind, Kind::Do | Kind::Call) {
-            // Code that nobody reads, which may leave anything.
-            unit.leaves.insert(Pin::NotUnderstood);
-        }
-        if let Kind::Transaction(verb) = &statement.kind {
-            unit.note_verb(verb);
-        }
-        for effect in &statement.effects {
-            let deallocates_all = matches!(
-                effect,
-                Effect::DiscardAll | Effect::Deallocate { name: None }
-            );
-            if deallocates_all {
-                unit.traits.set(Traits::DEALLOCATES_ALL);
-            }
-        }
-    }
-    if facts.unparsed.is_some() {
-        // What was not understood may be a COMMIT.
-        unit.traits.set(Traits::COMMITS);
-    }
-    unit.fold(decision);
-    unit.leaves.extend(Pins::left_by(facts.session_effects()));
-}
-
 /// A transaction on a replica cannot leave state for the session's later units, which may run
 /// elsewhere: it would be silently gone.
-fn refusal_on_replica(world: &World<'_>, unit: &Unit, held: &Held) -> Option<Refusal> {
+pub(super) fn refusal_on_replica(world: &World<'_>, unit: &Unit, held: &Held) -> Option<Refusal> {
     let on_replica =
         held.route.intent == Intent::Read && world.snapshot.primary() != Some(held.server);
     // What is too long to hold cannot be taken back any more.
@@ -610,28 +562,6 @@ fn refusal_on_replica(world: &World<'_>, unit: &Unit, held: &Held) -> Option<Ref
         ),
         hint: Some("Do it before the transaction, or with SET LOCAL.".to_owned()),
     })
-}
-
-const fn traits_of(kind: &Kind) -> u8 {
-    if let Kind::Transaction(Verb::Commit(_) | Verb::PrepareTransaction | Verb::FinishPrepared) =
-        kind
-    {
-        return Traits::COMMITS;
-    }
-    match matches!(kind, Kind::Ddl) {
-        true => Traits::CHANGES_SCHEMA,
-        false => 0,
-    }
-}
-
-/// Whether a text does nothing but begin, end and mark transactions.
-fn only_shapes_transactions(facts: &Facts) -> bool {
-    let two_phase = |verb: &Verb| matches!(verb, Verb::PrepareTransaction | Verb::FinishPrepared);
-    let shapes = |verb: Option<&Verb>| verb.is_some_and(|verb| !two_phase(verb));
-    facts
-        .statements
-        .iter()
-        .all(|statement| shapes(statement.transaction()))
 }
 
 fn too_large(unit: &Unit, world: &World<'_>) -> bool {

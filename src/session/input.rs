@@ -61,6 +61,8 @@ pub enum Input {
     Denied(Denial),
     /// The connection to the leased server is gone.
     ServerLost,
+    /// The client is gone, and a lease that was asked for is not to be had any more.
+    ClientGone,
     /// The snapshot changed.
     SnapshotChanged,
     /// The client cancels what it asked for, and nothing of it is on a server.

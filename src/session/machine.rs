@@ -193,6 +193,7 @@ impl Session {
                 Err(other) => other,
             },
             Input::ServerLost => self.server_lost(world, state, out),
+            Input::ClientGone => client_gone(state, out),
             Input::SnapshotChanged => match state.waiting() {
                 Ok(waiting) => self.look_again(world, waiting, out),
                 // It may hang, or be cut off and still take writes that nobody will ever see.
@@ -512,6 +513,18 @@ impl State {
 
     fn draining(held: Held) -> Self {
         Self::Draining(Some(held))
+    }
+}
+
+/// Ends a session whose client nobody can tell anything.
+fn client_gone(state: State, out: &mut Vec<Output>) -> State {
+    match state {
+        State::Resting(held) | State::Gathering(_, held) | State::Draining(held) => {
+            terminate(held, out)
+        }
+        State::Running(running) => terminate(Some(running.held), out),
+        State::Waiting(_) => terminate(None, out),
+        State::Closed => State::Closed,
     }
 }
 

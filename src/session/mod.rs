@@ -5,6 +5,7 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod again;
 mod gather;
 mod input;
 mod local;
@@ -18,6 +19,7 @@ mod refusal;
 mod reply;
 mod rules;
 mod running;
+mod sender;
 mod texts;
 mod transaction;
 mod unit;

@@ -6,37 +6,36 @@
 
 use std::collections::VecDeque;
 use std::mem;
-use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::machine::{Held, State, refuse_and_close, release, terminate};
+use super::gather::refusal_on_replica;
+use super::machine::{Held, State, refuse_and_close, terminate};
 use super::output::RetryCause;
-use super::prepared::{Prepared, ServerSide};
-use super::unit::{Expected, Step, Traits, Unit};
-use super::{Condition, Note, Output, Refusal, Session, Transaction, World, reply};
-use crate::policy::{Intent, Why};
+use super::prepared::ServerSide;
+use super::sender::Sender;
+use super::unit::{Expected, Traits, Unit};
+use super::{Note, Output, Session, Transaction, World, reply};
 use crate::wire::backend::{self, TransactionStatus};
 use crate::wire::frame::{Cut, Frame};
-use crate::wire::frontend::{self, What};
 use crate::wire::{ErrorView, SqlState};
 
 /// A unit on its server.
 #[derive(Debug)]
 pub(super) struct Running {
-    unit: Box<Unit>,
-    held: Held,
-    expected: VecDeque<Expected>,
-    answer: Answer,
-    open: Open,
+    pub(super) unit: Box<Unit>,
+    pub(super) held: Held,
+    pub(super) expected: VecDeque<Expected>,
+    pub(super) answer: Answer,
+    pub(super) open: Open,
     copy: Copy,
     /// Whether the client was in a transaction when the unit began.
-    in_transaction: bool,
+    pub(super) in_transaction: bool,
 }
 
 /// What of the server's answer the client has.
 #[derive(Debug)]
-enum Answer {
+pub(super) enum Answer {
     /// Nothing; what came is held, because the unit may be tried elsewhere.
     HeldBack(HeldBack),
     /// Nothing came.
@@ -49,7 +48,7 @@ enum Answer {
 
 /// Messages that the client does not have yet.
 #[derive(Debug, Default)]
-struct HeldBack {
+pub(super) struct HeldBack {
     messages: Vec<Bytes>,
     bytes: usize,
 }
@@ -68,7 +67,7 @@ impl HeldBack {
 
 /// What the client may still send for the unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Open {
+pub(super) enum Open {
     /// Nothing.
     Complete,
     /// More messages, up to a Sync.
@@ -197,6 +196,9 @@ impl Session {
         }
         if let Err(refusal) = self.take_running(world, &mut running.unit, cut) {
             return refuse_and_close(&refusal, Some(running.held), out);
+        }
+        if let Some(refusal) = refusal_on_replica(world, &running.unit, &running.held) {
+            running.unit.refuse(refusal);
         }
         if running.unit.traits.has(Traits::COMPLETE) {
             running.open = Open::Complete;
@@ -333,7 +335,7 @@ impl Session {
     }
 
     /// Takes back what was noted when a message was sent that the server has skipped or refused.
-    fn forget_skipped(&mut self, side: &mut ServerSide, expected: &Expected) {
+    pub(super) fn forget_skipped(&mut self, side: &mut ServerSide, expected: &Expected) {
         if let Expected::Parse(_, name) | Expected::Known(name) = expected {
             self.names.remove(name);
         }
@@ -403,103 +405,6 @@ impl Session {
             (true, None) | (false, Some(_)) => {}
         }
     }
-
-    /// Runs the unit again on the primary, after a replica would not do.
-    fn try_again(
-        &mut self,
-        world: &World<'_>,
-        running: Running,
-        cause: RetryCause,
-        out: &mut Vec<Output>,
-    ) -> State {
-        let Running { mut unit, held, .. } = running;
-        unit.failed = false;
-        out.push(Output::Note(Note::Retried { cause }));
-        if cause == RetryCause::ReadOnlyServer {
-            out.push(Output::Note(Note::Misrouted {
-                server: held.server,
-            }));
-            if let Some(text) = &unit.text {
-                world.texts.facts.learn_write(text, self.reading);
-            }
-            if let Some(statement) = &unit.statement {
-                world.texts.facts.learn_write(&statement.text, self.reading);
-            }
-            unit.traits.set(Traits::MAY_WRITE);
-            unit.demand_primary(Why::RefusedByReplica);
-        } else {
-            unit.demand_primary(Why::NoReplica);
-        }
-        release(held, Condition::Clean, out);
-        self.route(world, unit, out)
-    }
-
-    /// The connection broke while the unit ran.
-    pub(super) fn lost_while_running(
-        &mut self,
-        world: &World<'_>,
-        running: Running,
-        out: &mut Vec<Output>,
-    ) -> State {
-        let Running {
-            unit,
-            held,
-            expected,
-            answer,
-            open,
-            in_transaction,
-            ..
-        } = running;
-        let server = held.server;
-        let may_write = unit.traits.has(Traits::MAY_WRITE);
-        let read_only = held.route.intent == Intent::Read || !may_write;
-        out.push(Output::Note(Note::ServerLost { server }));
-        release(held, Condition::Discard, out);
-        if !world.rules.query_timeout.is_zero() {
-            out.push(Output::Arm(None));
-        }
-        if let Some(pin) = self.pin() {
-            return refuse_and_close(&Refusal::PinnedLost { pin }, None, out);
-        }
-        let untouched = !matches!(answer, Answer::Begun) && open == Open::Complete;
-        if !in_transaction && read_only && untouched && unit.attempts < ATTEMPTS_MAX {
-            out.push(Output::Note(Note::Retried {
-                cause: RetryCause::ConnectionLost,
-            }));
-            return self.route(world, unit, out);
-        }
-        if untouched {
-            self.forget_new(&unit);
-        }
-        for expected in &expected {
-            self.forget_skipped(&mut ServerSide::default(), expected);
-        }
-        let refusal = match in_transaction {
-            true => self.transaction_lost(&unit),
-            false if read_only => Refusal::ReadLost,
-            false => Refusal::OutcomeUnknown,
-        };
-        if matches!(refusal, Refusal::OutcomeUnknown) {
-            // It may have been done, and the client may find out: its reads must see it.
-            self.wrote(world.now, world.snapshot.epoch);
-        }
-        let complete = open != Open::UntilSync;
-        self.refuse_unit(world, &refusal, complete, None, out)
-    }
-
-    /// The connection broke in a transaction. It is gone, unless this unit may have committed it.
-    fn transaction_lost(&mut self, unit: &Unit) -> Refusal {
-        let wrote = mem::take(&mut self.transaction_wrote) || unit.traits.has(Traits::MAY_WRITE);
-        let commits = unit.traits.has(Traits::COMMITS);
-        self.transaction = match commits {
-            true => Transaction::None,
-            false => Transaction::Lost { told: true },
-        };
-        match commits && wrote {
-            true => Refusal::OutcomeUnknown,
-            false => Refusal::TransactionLost,
-        }
-    }
 }
 
 /// Sends the steps of a running unit that were not sent yet. Those of a unit that may be tried
@@ -523,138 +428,8 @@ fn send(world: &World<'_>, running: &mut Running, out: &mut Vec<Output>) {
     give_ours(running, out);
 }
 
-/// Turns steps into bytes for the server and notes what it will answer.
-struct Sender<'a> {
-    side: &'a mut ServerSide,
-    expected: &'a mut VecDeque<Expected>,
-    /// How many statements the connection may hold.
-    max: usize,
-    buffer: BytesMut,
-    out: &'a mut Vec<Output>,
-}
-
-impl Sender<'_> {
-    fn step(&mut self, step: &Step) {
-        match step {
-            Step::Raw { bytes, expect } => {
-                if let Expected::Ready | Expected::ParseRaw = expect {
-                    // A simple Query drops the unnamed statement, and a Parse replaces it.
-                    self.side.unnamed = None;
-                }
-                self.raw(bytes);
-                self.expected.push_back(expect.clone());
-            }
-            Step::Parse { statement, name } => self.parse(statement, name),
-            Step::Bind {
-                statement,
-                unnamed,
-                portal,
-                rest,
-            } => {
-                let name = self.ensure(statement, *unnamed);
-                frontend::bind_for(&mut self.buffer, &name, portal, rest);
-                self.expected.push_back(Expected::Bind);
-            }
-            Step::BindHead {
-                statement,
-                unnamed,
-                portal,
-                head,
-            } => {
-                let name = self.ensure(statement, *unnamed);
-                match frontend::bind_head_for(&mut self.buffer, head, &name, portal) {
-                    Ok(()) => self.expected.push_back(Expected::Bind),
-                    // The names were read when the step was made, so only the length can be wrong:
-                    // the server refuses the frame as it is.
-                    Err(_too_long) => self.raw(&head.bytes),
-                }
-            }
-            Step::Describe { statement, unnamed } => {
-                let name = self.ensure(statement, *unnamed);
-                frontend::describe(&mut self.buffer, What::Statement, &name);
-                self.expected.push_back(Expected::DescribeStatement);
-            }
-            Step::Known(name) => self.expected.push_back(Expected::Known(name.clone())),
-            Step::Local(bytes) => self.expected.push_back(Expected::Ours(bytes.clone())),
-            Step::Fail(refusal) => {
-                // The server has to skip to the Sync and to fail its transaction, as it would have
-                // done for the error that we show instead.
-                frontend::parse(&mut self.buffer, b"", UNPARSABLE, &[0, 0]);
-                self.side.unnamed = None;
-                self.expected
-                    .push_back(Expected::Failure(reply::encode_refusal(refusal)));
-            }
-            Step::More(bytes) => self.raw(bytes),
-            Step::Flush => frontend::flush(&mut self.buffer),
-            Step::Sync => {
-                frontend::sync(&mut self.buffer);
-                self.expected.push_back(Expected::Ready);
-            }
-        }
-    }
-
-    /// Large pieces go as they are, small ones together.
-    fn raw(&mut self, bytes: &Bytes) {
-        if bytes.len() <= COPY_BELOW && !self.buffer.is_empty() {
-            self.buffer.extend_from_slice(bytes);
-            return;
-        }
-        self.flush();
-        self.out.push(Output::ToServer(bytes.clone()));
-    }
-
-    fn flush(&mut self) {
-        if !self.buffer.is_empty() {
-            self.out
-                .push(Output::ToServer(self.buffer.split().freeze()));
-        }
-    }
-
-    fn parse(&mut self, statement: &Arc<Prepared>, name: &Bytes) {
-        if name.is_empty() {
-            frontend::parse(&mut self.buffer, b"", &statement.text, &statement.types);
-            self.side.unnamed = Some(statement.id);
-        } else if self.side.has(statement.id) {
-            self.expected.push_back(Expected::Known(name.clone()));
-            return;
-        } else {
-            self.prepare(statement);
-        }
-        self.expected
-            .push_back(Expected::Parse(Arc::clone(statement), name.clone()));
-    }
-
-    fn prepare(&mut self, statement: &Arc<Prepared>) {
-        if let Some(old) = self.side.evict(self.max) {
-            frontend::close(&mut self.buffer, What::Statement, &old.server_name());
-            self.expected.push_back(Expected::CloseOurs(old));
-        }
-        let name = statement.id.server_name();
-        frontend::parse(&mut self.buffer, &name, &statement.text, &statement.types);
-        self.side.insert(statement.id);
-    }
-
-    /// Makes sure that the connection has a statement; returns its name there.
-    fn ensure(&mut self, statement: &Arc<Prepared>, unnamed: bool) -> Bytes {
-        if unnamed {
-            if self.side.unnamed != Some(statement.id) {
-                frontend::parse(&mut self.buffer, b"", &statement.text, &statement.types);
-                self.side.unnamed = Some(statement.id);
-                self.expected
-                    .push_back(Expected::PrepareAgain(Arc::clone(statement)));
-            }
-            return Bytes::new();
-        }
-        if !self.side.has(statement.id) {
-            self.prepare(statement);
-            self.expected
-                .push_back(Expected::PrepareAgain(Arc::clone(statement)));
-        }
-        statement.id.server_name()
-    }
-}
-
-/// Takes back what was noted of the connection when a message was sent that it has skipped.
+/// Takes back what was noted of the connection when a message was sent that the server has
+/// skipped or refused.
 fn forget_on_server(side: &mut ServerSide, expected: &Expected) {
     match expected {
         Expected::Parse(statement, _) | Expected::PrepareAgain(statement) => {
@@ -764,13 +539,7 @@ fn retry_cause(view: ErrorView<'_>) -> Option<RetryCause> {
     }
 }
 
-/// A statement that no server understands.
-const UNPARSABLE: &[u8] = b"pgherd_refused";
-/// Bytes up to which copying is cheaper than another piece of a write.
-const COPY_BELOW: usize = 4096;
 /// How many messages may be held back; a unit that answers more has to be believed.
 const HELD_BACK_MAX: usize = 256;
 /// How many bytes: room for the descriptions of wide rows.
 const HELD_BACK_BYTES_MAX: usize = 64 << 10;
-/// How many servers a unit that only reads is tried on when connections break.
-const ATTEMPTS_MAX: u8 = 3;

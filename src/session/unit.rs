@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Refusal;
-use super::pins::Pins;
+use super::pins::{Pin, Pins};
 use super::prepared::{Prepared, StatementId};
-use crate::policy::{Decision, Intent, Why};
-use crate::statement::{Access, Modes, Verb};
+use super::{Refusal, World};
+use crate::policy::{self, Decision, Intent, Standing, Why};
+use crate::statement::{Access, Effect, Facts, Kind, Modes, Verb};
 use crate::wire::frame::Head;
 
 /// One message of a client, as far as it is understood before its server is known.
@@ -283,5 +283,74 @@ impl Unit {
             why,
             detail,
         });
+    }
+}
+
+/// Folds what a text needs and leaves into a unit.
+///
+/// The session's own transaction and pins are left out: a unit that is bound to a connection
+/// is not routed, and whether it may write has to be known all the same.
+pub(super) fn fold(world: &World<'_>, unit: &mut Unit, facts: &Facts) {
+    let transaction = match unit.begun {
+        Some(modes) => policy::Transaction::Begun(modes),
+        None => policy::Transaction::None,
+    };
+    let standing = Standing {
+        transaction,
+        ..Standing::FRESH
+    };
+    let decision = policy::classify(facts, &standing, world.catalog, world.route);
+    if decision.intent == Intent::Write && !only_shapes_transactions(facts) {
+        unit.traits.set(Traits::MAY_WRITE);
+    }
+    if policy::calls_unknown_code(facts, world.catalog, world.route) {
+        unit.leaves.insert(Pin::Function);
+    }
+    for statement in &facts.statements {
+        unit.traits.set(traits_of(&statement.kind));
+        if matches!(statement.kind, Kind::Do | Kind::Call) {
+            // Code that nobody reads, which may leave anything.
+            unit.leaves.insert(Pin::NotUnderstood);
+        }
+        if let Kind::Transaction(verb) = &statement.kind {
+            unit.note_verb(verb);
+        }
+        for effect in &statement.effects {
+            let deallocates_all = matches!(
+                effect,
+                Effect::DiscardAll | Effect::Deallocate { name: None }
+            );
+            if deallocates_all {
+                unit.traits.set(Traits::DEALLOCATES_ALL);
+            }
+        }
+    }
+    if facts.unparsed.is_some() {
+        // What was not understood may be a COMMIT.
+        unit.traits.set(Traits::COMMITS);
+    }
+    unit.fold(decision);
+    unit.leaves.extend(Pins::left_by(facts.session_effects()));
+}
+
+/// Whether a text does nothing but begin, end and mark transactions.
+fn only_shapes_transactions(facts: &Facts) -> bool {
+    let two_phase = |verb: &Verb| matches!(verb, Verb::PrepareTransaction | Verb::FinishPrepared);
+    let shapes = |verb: Option<&Verb>| verb.is_some_and(|verb| !two_phase(verb));
+    facts
+        .statements
+        .iter()
+        .all(|statement| shapes(statement.transaction()))
+}
+
+const fn traits_of(kind: &Kind) -> u8 {
+    if let Kind::Transaction(Verb::Commit(_) | Verb::PrepareTransaction | Verb::FinishPrepared) =
+        kind
+    {
+        return Traits::COMMITS;
+    }
+    match matches!(kind, Kind::Ddl) {
+        true => Traits::CHANGES_SCHEMA,
+        false => 0,
     }
 }

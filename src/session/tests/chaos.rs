@@ -218,11 +218,11 @@ impl Room {
             }
             Move::Deny(how) => {
                 if let Some(server) = self.asked.take() {
-                    self.tell(Input::Denied(match how {
-                        0 => Denial::Unreachable(server),
-                        1 => Denial::Refused(Refusal::NoServer),
-                        _ => Denial::Refused(Refusal::Internal("gone")),
-                    }));
+                    self.tell(match how {
+                        0 => Input::Denied(Denial::Unreachable(server)),
+                        1 => Input::Denied(Denial::Refused(Refusal::NoServer)),
+                        _ => Input::ClientGone,
+                    });
                 }
             }
             Move::Lost if self.lent.is_some() => self.tell(Input::ServerLost),

@@ -12,6 +12,7 @@
 //! grant                          the lease that was asked for
 //! deny unreachable | full | login
 //! lost                           the server connection breaks
+//! gone                           the client is not there any more
 //! wait 100ms                     time passes, and what is due rings
 //! drain
 //!     expect client …            everything that happened, in order, and nothing else
@@ -172,6 +173,10 @@ impl Stage {
             }
             ["deny", how] => self.deny(how),
             ["lost"] => self.lose(),
+            ["gone"] => {
+                self.asked = None;
+                self.tell(Input::ClientGone);
+            }
             ["cluster", members @ ..] => {
                 let epoch = self.snapshot.epoch.0 + 1;
                 self.snapshot = snapshot(self.now, epoch, &members.join(" "));

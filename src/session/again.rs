@@ -1,0 +1,115 @@
+//! A unit that its server did not finish: it runs again elsewhere, where that is safe, and where it
+//! is not, the client is told what became of it.
+
+use std::mem;
+
+use super::machine::State;
+use super::machine::{refuse_and_close, release};
+use super::output::RetryCause;
+use super::prepared::ServerSide;
+use super::running::{Answer, Open, Running};
+use super::unit::{Traits, Unit};
+use super::{Condition, Note, Output, Refusal, Session, Transaction, World};
+use crate::policy::{Intent, Why};
+
+impl Session {
+    /// Runs the unit again on the primary, after a replica would not do.
+    pub(super) fn try_again(
+        &mut self,
+        world: &World<'_>,
+        running: Running,
+        cause: RetryCause,
+        out: &mut Vec<Output>,
+    ) -> State {
+        let Running { mut unit, held, .. } = running;
+        unit.failed = false;
+        out.push(Output::Note(Note::Retried { cause }));
+        if cause == RetryCause::ReadOnlyServer {
+            out.push(Output::Note(Note::Misrouted {
+                server: held.server,
+            }));
+            if let Some(text) = &unit.text {
+                world.texts.facts.learn_write(text, self.reading);
+            }
+            if let Some(statement) = &unit.statement {
+                world.texts.facts.learn_write(&statement.text, self.reading);
+            }
+            unit.traits.set(Traits::MAY_WRITE);
+            unit.demand_primary(Why::RefusedByReplica);
+        } else {
+            unit.demand_primary(Why::NoReplica);
+        }
+        release(held, Condition::Clean, out);
+        self.route(world, unit, out)
+    }
+
+    /// The connection broke while the unit ran.
+    pub(super) fn lost_while_running(
+        &mut self,
+        world: &World<'_>,
+        running: Running,
+        out: &mut Vec<Output>,
+    ) -> State {
+        let Running {
+            unit,
+            held,
+            expected,
+            answer,
+            open,
+            in_transaction,
+            ..
+        } = running;
+        let server = held.server;
+        let may_write = unit.traits.has(Traits::MAY_WRITE);
+        let read_only = held.route.intent == Intent::Read || !may_write;
+        out.push(Output::Note(Note::ServerLost { server }));
+        release(held, Condition::Discard, out);
+        if !world.rules.query_timeout.is_zero() {
+            out.push(Output::Arm(None));
+        }
+        if let Some(pin) = self.pin() {
+            return refuse_and_close(&Refusal::PinnedLost { pin }, None, out);
+        }
+        let untouched = !matches!(answer, Answer::Begun) && open == Open::Complete;
+        if !in_transaction && read_only && untouched && unit.attempts < ATTEMPTS_MAX {
+            out.push(Output::Note(Note::Retried {
+                cause: RetryCause::ConnectionLost,
+            }));
+            return self.route(world, unit, out);
+        }
+        if untouched {
+            self.forget_new(&unit);
+        }
+        for expected in &expected {
+            self.forget_skipped(&mut ServerSide::default(), expected);
+        }
+        let refusal = match in_transaction {
+            true => self.transaction_lost(&unit),
+            false if read_only => Refusal::ReadLost,
+            false => Refusal::OutcomeUnknown,
+        };
+        if matches!(refusal, Refusal::OutcomeUnknown) {
+            // It may have been done, and the client may find out: its reads must see it.
+            self.wrote(world.now, world.snapshot.epoch);
+        }
+        let complete = open != Open::UntilSync;
+        self.refuse_unit(world, &refusal, complete, None, out)
+    }
+
+    /// The connection broke in a transaction. It is gone, unless this unit may have committed it.
+    fn transaction_lost(&mut self, unit: &Unit) -> Refusal {
+        let wrote = mem::take(&mut self.transaction_wrote) || unit.traits.has(Traits::MAY_WRITE);
+        let commits = unit.traits.has(Traits::COMMITS);
+        self.transaction = match commits {
+            true => Transaction::None,
+            false => Transaction::Lost { told: true },
+        };
+        match commits && wrote {
+            true => Refusal::OutcomeUnknown,
+            false => Refusal::TransactionLost,
+        }
+    }
+}
+
+/// How many servers a unit that only reads is tried on when connections break.
+const ATTEMPTS_MAX: u8 = 3;
