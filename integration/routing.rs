@@ -126,6 +126,8 @@ fn what_is_not_understood_goes_to_the_primary() {
         let result = client.simple_query(statement).await;
         let route = value(&client, "SHOW pgherd.last_route").await;
         assert!(route.starts_with("node1") || result.is_ok(), "{route}");
+        // What was not understood pins its session, and the reason would be that.
+        let client = shared().await.router.connect().await;
         let error = client
             .simple_query("FROBNICATE everything")
             .await

@@ -24,7 +24,8 @@ pub(crate) fn test(body: impl Future<Output = ()>) {
     if std::env::var_os("PGHERD_TEST_PG").is_some_and(|value| value == "off") {
         let thread = std::thread::current();
         let name = thread.name().unwrap_or_default();
-        writeln!(std::io::stderr(), "not run, PGHERD_TEST_PG=off: {name}").unwrap();
+        let mut terminal = std::io::stderr();
+        writeln!(terminal, "not run, PGHERD_TEST_PG=off: {name}").unwrap();
         return;
     }
     let limited = async { tokio::time::timeout(TEST_LIMIT, body).await };

@@ -358,7 +358,6 @@ impl<'a> Builder<'a> {
 
     fn session(&mut self, cluster: &str) -> session::Rules {
         session::Rules {
-            pool_mode: session::PoolMode::Auto,
             login_timeout: self.time("limits.login_timeout"),
             hold_clients: self.time(&format!("cluster.{cluster}.failover.hold_clients")),
             gather_max: self.size("limits.gather"),

@@ -8,7 +8,7 @@ use super::{Decision, Intent, RouteRules, Why};
 use crate::statement::{
     Access, Builtin, Catalog, Chain, Change, Effect, Explain, Facts, FunctionUse, Hint, Hold,
     Isolation, Kind, Learned, Modes, RelationName, Statement, Syntax, Verb, Verdict, builtin,
-    syntax,
+    syntax, without_catalog,
 };
 
 /// Where a session stands when a unit of work begins.
@@ -461,7 +461,7 @@ impl Names<'_> {
         let verdict = match (syntax(called), self.catalog) {
             (Some(Syntax::Expression), _) => Verdict::Reads,
             (None, Some(catalog)) => catalog.function(called),
-            (None, None) => crate::statement::without_catalog(called),
+            (None, None) => without_catalog(called),
         };
         match verdict {
             Verdict::Reads => None,
@@ -502,37 +502,55 @@ impl Names<'_> {
     }
 }
 
-/// Whether a text calls code of the user's own that may leave anything on its connection: a
-/// volatile function that is not built in, or one that the catalog does not know.
-///
-/// What the built-in ones leave is in the [`Effect`]s of their statements. Nothing is said before
-/// the catalog was read.
-pub fn calls_unknown_code(facts: &Facts, catalog: Option<&Catalog>, rules: &RouteRules) -> bool {
+/// What is known of the code that a text calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CalledCode {
+    /// It calls none, or only what is known to leave nothing unseen on its connection.
+    Known,
+    /// It calls a volatile function of the user's own, or one that the catalog does not know:
+    /// either may leave anything.
+    Unknown,
+    /// It calls something, and the catalog was not read yet.
+    NotJudged,
+}
+
+/// What is known of the code that a text calls. What the built-in functions leave is in the
+/// [`Effect`]s of their statements.
+pub fn called_code(facts: &Facts, catalog: Option<&Catalog>, rules: &RouteRules) -> CalledCode {
+    let names = Names { catalog, rules };
+    let is_foreign = |called: &&FunctionUse| {
+        let in_catalog = called
+            .schema
+            .as_deref()
+            .is_none_or(|schema| schema == "pg_catalog");
+        syntax(called) != Some(Syntax::Expression)
+            && !names.is_vouched_for(called)
+            && !(in_catalog && builtin(&called.name).is_some())
+    };
+    let mut foreign = facts
+        .statements
+        .iter()
+        .flat_map(|statement| statement.functions.iter().filter(is_foreign));
     let Some(catalog) = catalog else {
-        return false;
+        let calls = foreign.any(|called| without_catalog(called) != Verdict::Reads);
+        return match calls {
+            true => CalledCode::NotJudged,
+            false => CalledCode::Known,
+        };
     };
-    let names = Names {
-        catalog: Some(catalog),
-        rules,
+    // A view hides what it calls.
+    let hides = |statement: &Statement| {
+        statement.relations.iter().any(|named| {
+            let verdict = catalog.relation(named);
+            matches!(verdict, Verdict::Calls(function) if builtin(function).is_none())
+        })
     };
-    let is_built_in = |name: &str| builtin(name).is_some();
-    facts.statements.iter().any(|statement| {
-        let in_functions = statement.functions.iter().any(|called| {
-            syntax(called) != Some(Syntax::Expression)
-                && !names.is_vouched_for(called)
-                && !(called
-                    .schema
-                    .as_deref()
-                    .is_none_or(|schema| schema == "pg_catalog")
-                    && is_built_in(&called.name))
-                && catalog.function(called) != Verdict::Reads
-        });
-        // A view hides what it calls.
-        let in_relations = statement.relations.iter().any(|named| {
-            matches!(catalog.relation(named), Verdict::Calls(function) if !is_built_in(function))
-        });
-        in_functions || in_relations
-    })
+    let unknown = foreign.any(|called| catalog.function(called) != Verdict::Reads)
+        || facts.statements.iter().any(hides);
+    match unknown {
+        true => CalledCode::Unknown,
+        false => CalledCode::Known,
+    }
 }
 
 fn read(why: Why) -> Decision {

@@ -20,7 +20,9 @@ pub mod transitions;
 
 pub use action::{Action, Alert, FailedWhy, Frozen, Order, Outcome, Promoted, Remembered};
 pub use choose::{Balance, Choice, choose, considered, resolve};
-pub use classify::{Consistency, Port, Role, Standing, Transaction, calls_unknown_code, classify};
+pub use classify::{
+    CalledCode, Consistency, Port, Role, Standing, Transaction, called_code, classify,
+};
 pub use record::{
     Blocked, FailoverRecord, HaltReason, RecordKind, RecordPhase, RecordResult, Trigger,
 };

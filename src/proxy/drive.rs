@@ -12,11 +12,12 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::BytesMut;
 use tokio::time::{Sleep, sleep_until};
 use tracing::debug;
 
 use super::doorbell::ring;
+use super::lent::{Lent, denial};
 use super::login::{Arrived, Console, Presence};
 use super::queue::Queue;
 use super::{Proxy, notes};
@@ -24,8 +25,7 @@ use crate::clock;
 use crate::cluster::ServerId;
 use crate::net::Stream;
 use crate::session::{
-    Catalog, Condition, Denial, Input, Intent, Note, Output, Refusal, Route, ServerSide, Session,
-    World,
+    Catalog, Condition, Input, Intent, Note, Output, Refusal, Route, ServerSide, Session, World,
 };
 use crate::telemetry::{ClientEntry, ClientState};
 use crate::upstream::{self, GetError, Lease, PoolHandle};
@@ -60,14 +60,6 @@ pub(super) struct Conversation {
     /// The time when the conversation was last woken: one reading for all that follows from it.
     now: Instant,
     end: End,
-}
-
-/// A server connection that the session has.
-struct Lent {
-    lease: Lease<Option<Box<ServerSide>>>,
-    cut: Splitter,
-    /// How much the next read may bring: a server that fills its reads gets larger ones.
-    room: usize,
 }
 
 /// How near the end of the conversation is.
@@ -509,39 +501,6 @@ impl Conversation {
     }
 }
 
-impl Lent {
-    /// Reads from the server unless the client has enough to take, and says whether the server
-    /// takes what waits for it. An error means that the connection is gone.
-    fn poll(
-        &mut self,
-        context: &mut Context<'_>,
-        for_client: usize,
-        to_write: bool,
-    ) -> Poll<io::Result<()>> {
-        let mut ready = to_write && self.lease.stream.poll_writable(context)?.is_ready();
-        if for_client < QUEUE_HIGH {
-            let lease = &mut *self.lease;
-            match lease.stream.poll_read(context, &mut lease.input, self.room) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-                Poll::Ready(Ok(read)) => {
-                    self.room = if read == self.room {
-                        READ_MAX
-                    } else {
-                        READ_MIN
-                    };
-                    ready = true;
-                }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => {}
-            }
-        }
-        match ready {
-            true => Poll::Ready(Ok(())),
-            false => Poll::Pending,
-        }
-    }
-}
-
 /// Takes in what a client sends while it waits for a connection, up to a bound; resolves when the
 /// client is gone.
 async fn read_ahead(client: &mut Stream, input: &mut BytesMut) {
@@ -556,65 +515,10 @@ async fn read_ahead(client: &mut Stream, input: &mut BytesMut) {
     }
 }
 
-/// Why there is no connection, in the session's words.
-fn denial(server: ServerId, error: &GetError) -> Denial {
-    match error {
-        GetError::Connect(connect) => match connect.server_error() {
-            Some(refused) if !connect.retry() => {
-                Denial::Server(error_message(&as_error(&refused.body)))
-            }
-            _ if connect.retry() => Denial::Unreachable(server),
-            _ => Denial::Refused(Refusal::CannotConnect(connect.to_string())),
-        },
-        GetError::Fenced { .. } => Denial::Unreachable(server),
-        GetError::WaitTimedOut(full) | GetError::QueueFull(full) => {
-            Denial::Refused(Refusal::PoolFull {
-                pool: format!("{}/{} on server {}", full.user, full.database, full.server),
-                waiting: full.waiting,
-            })
-        }
-        GetError::TooManyPools { .. } | GetError::UnknownServer(_) => {
-            Denial::Refused(Refusal::CannotConnect(error.to_string()))
-        }
-    }
-}
-
-/// The body of an error message, framed.
-pub(super) fn error_message(body: &[u8]) -> Bytes {
-    let mut message = BytesMut::with_capacity(body.len() + 5);
-    message.put_u8(b'E');
-    message.put_u32(u32::try_from(body.len()).unwrap_or(u32::MAX - 4) + 4);
-    message.put_slice(body);
-    message.freeze()
-}
-
-/// The same error as one that does not end the session: a server that refuses one login of ours
-/// is no reason to hang up on the client.
-fn as_error(body: &[u8]) -> Bytes {
-    let mut out = BytesMut::with_capacity(body.len());
-    for field in body
-        .split(|byte| *byte == 0)
-        .filter(|field| !field.is_empty())
-    {
-        match field.split_first() {
-            Some((b'S' | b'V', b"FATAL" | b"PANIC")) => {
-                out.extend(field.first());
-                out.put_slice(b"ERROR");
-            }
-            _ => out.put_slice(field),
-        }
-        out.put_u8(0);
-    }
-    out.put_u8(0);
-    out.freeze()
-}
-
 /// What a session reads at a time. Most messages fit.
-const READ_MIN: usize = 8 << 10;
-/// What is read at a time of a large result.
-const READ_MAX: usize = 64 << 10;
+pub(super) const READ_MIN: usize = 8 << 10;
 /// One side is not read while so many bytes wait for the other.
-const QUEUE_HIGH: usize = 256 << 10;
+pub(super) const QUEUE_HIGH: usize = 256 << 10;
 /// What is taken in of a client while it is not its turn.
 const READ_AHEAD_MAX: usize = 64 << 10;
 const CANCEL_LIMIT: std::time::Duration = std::time::Duration::from_secs(5);

@@ -451,7 +451,7 @@ impl Attempt<'_> {
         if let GetError::Connect(connect) = error
             && let Some(server) = connect.server_error()
         {
-            let message = super::drive::error_message(&server.body);
+            let message = super::lent::error_message(&server.body);
             let result = match server.sqlstate.as_str() {
                 "3D000" => LoginResult::NoSuchDatabase,
                 _ => REJECTED,

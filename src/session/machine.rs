@@ -59,6 +59,8 @@ pub(super) struct Held {
     pub(super) server: ServerId,
     pub(super) side: Box<ServerSide>,
     pub(super) route: Route,
+    /// In what condition it will be when the session needs it no more.
+    pub(super) condition: Condition,
 }
 
 /// Whether the client is told each route: `SET pgherd.explain`.
@@ -399,7 +401,8 @@ impl Session {
     ) -> State {
         let held = match held {
             Some(held) if self.transaction.is_none() && self.pins.is_empty() => {
-                release(held, Condition::Clean, out);
+                let condition = held.condition;
+                release(held, condition, out);
                 None
             }
             held => held,

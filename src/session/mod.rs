@@ -35,7 +35,7 @@ pub use output::{Condition, Note, Output, RetryCause};
 pub use pins::{Pin, Pins};
 pub use prepared::{Interner, Prepared, ServerSide, StatementId};
 pub use refusal::Refusal;
-pub use rules::{PoolMode, Rules};
+pub use rules::Rules;
 pub use texts::Texts;
 pub use transaction::Transaction;
 

@@ -266,7 +266,7 @@ mod tests {
         }
     }
 
-    const PLACES: usize = 19;
+    const PLACES: usize = 20;
 
     #[test]
     fn there_is_one_example_of_each_refusal() {

@@ -7,8 +7,6 @@ use crate::cluster::ByteCount;
 /// The limits of one client session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// How connections to the servers are shared.
-    pub pool_mode: PoolMode,
     /// How long a login may take, from the first byte to `ReadyForQuery`.
     pub login_timeout: Duration,
     /// How long a statement waits for a primary before it is refused.
@@ -28,21 +26,9 @@ pub struct Rules {
     pub prepared_bytes_max: ByteCount,
 }
 
-/// How connections to the servers are shared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PoolMode {
-    /// By transaction; a session is pinned while it holds state that cannot be carried over.
-    Auto,
-    /// By transaction; what would pin is refused.
-    Transaction,
-    /// One primary connection for the life of the session.
-    Session,
-}
-
 impl Default for Rules {
     fn default() -> Self {
         Self {
-            pool_mode: PoolMode::Auto,
             login_timeout: Duration::from_secs(15),
             hold_clients: Duration::from_secs(10),
             gather_max: ByteCount(1 << 20),

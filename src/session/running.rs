@@ -15,7 +15,7 @@ use super::output::RetryCause;
 use super::prepared::ServerSide;
 use super::sender::Sender;
 use super::unit::{Expected, Traits, Unit};
-use super::{Note, Output, Session, Transaction, World, reply};
+use super::{Condition, Note, Output, Session, Transaction, World, reply};
 use crate::wire::backend::{self, TransactionStatus};
 use crate::wire::frame::{Cut, Frame};
 use crate::wire::{ErrorView, SqlState};
@@ -371,7 +371,10 @@ impl Session {
         status: TransactionStatus,
         out: &mut Vec<Output>,
     ) -> State {
-        let Running { unit, held, .. } = running;
+        let Running { unit, mut held, .. } = running;
+        if unit.traits.has(Traits::CALLS_UNJUDGED) {
+            held.condition = Condition::Discard;
+        }
         if !world.rules.query_timeout.is_zero() {
             out.push(Output::Arm(None));
         }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::pins::{Pin, Pins};
 use super::prepared::{Prepared, StatementId};
 use super::{Refusal, World};
-use crate::policy::{self, Decision, Intent, Standing, Why};
+use crate::policy::{self, CalledCode, Decision, Intent, Standing, Why};
 use crate::statement::{Access, Effect, Facts, Kind, Modes, Verb};
 use crate::wire::frame::Head;
 
@@ -151,6 +151,9 @@ impl Traits {
     pub(super) const COMPLETE: u8 = 32;
     /// It may drop the prepared statements of the connection.
     pub(super) const DEALLOCATES_ALL: u8 = 64;
+
+    /// It calls code of which nothing is known yet: the connection is not for anybody else.
+    pub(super) const CALLS_UNJUDGED: u8 = 128;
 
     pub(super) const fn has(self, bit: u8) -> bool {
         self.0 & bit != 0
@@ -303,8 +306,10 @@ pub(super) fn fold(world: &World<'_>, unit: &mut Unit, facts: &Facts) {
     if decision.intent == Intent::Write && !only_shapes_transactions(facts) {
         unit.traits.set(Traits::MAY_WRITE);
     }
-    if policy::calls_unknown_code(facts, world.catalog, world.route) {
-        unit.leaves.insert(Pin::Function);
+    match policy::called_code(facts, world.catalog, world.route) {
+        CalledCode::Known => {}
+        CalledCode::Unknown => unit.leaves.insert(Pin::Function),
+        CalledCode::NotJudged => unit.traits.set(Traits::CALLS_UNJUDGED),
     }
     for statement in &facts.statements {
         unit.traits.set(traits_of(&statement.kind));

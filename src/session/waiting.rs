@@ -10,7 +10,7 @@ use super::machine::{Held, State, Telling, refuse_and_close};
 use super::output::{Note, RetryCause};
 use super::prepared::ServerSide;
 use super::unit::{Traits, Unit};
-use super::{Output, Refusal, Session, World, reply};
+use super::{Condition, Output, Refusal, Session, World, reply};
 use crate::cluster::ServerId;
 use crate::policy::{self, Balance, Choice, Intent, Route, Why};
 
@@ -152,6 +152,7 @@ impl Session {
                 server,
                 side,
                 route,
+                condition: Condition::Clean,
             },
             out,
         )
