@@ -9,7 +9,7 @@ use super::doubt::Doubt;
 use super::machine::{Cx, Failover, Input, State};
 use super::promoting::{Promoting, PromotingStep};
 use crate::cluster::{Lsn, ServerId};
-use crate::policy::action::{Action, Outcome};
+use crate::policy::action::{Action, FailedWhy, Outcome};
 use crate::policy::facts::{Stream, World};
 use crate::policy::health::Verdict;
 use crate::policy::record::{Blocked, HaltReason, RecordPhase};
@@ -74,7 +74,16 @@ impl Failover {
                     .asked
                     .insert(frozen.server, Freezing::Frozen(frozen.furthest));
             }
-            Input::Outcome(Outcome::NotFrozen(server, _)) => {
+            // It is asked again as soon as it answers: a receiver that is gone while its server
+            // still points at the primary may be back a moment later.
+            Input::Outcome(Outcome::NotFrozen(server, FailedWhy::NoAnswer)) => {
+                state.asked.remove(server);
+                cx.out.push(Action::Probe(*server));
+            }
+            Input::Outcome(Outcome::NotFrozen(
+                server,
+                FailedWhy::NotPermitted | FailedWhy::Refused,
+            )) => {
                 state.asked.insert(*server, Freezing::Watched(cx.now));
                 cx.out.push(Action::Probe(*server));
             }
