@@ -109,7 +109,7 @@ impl World {
             Writes::Open(_) => self.at(self.now),
             Writes::Held {
                 since,
-                cause: HoldCause::Failover,
+                cause: HoldCause::Failover | HoldCause::Promotion,
             } => since,
             Writes::Held { .. } => return Ok(()),
         };

@@ -76,6 +76,27 @@ fn every_seed_keeps_the_promises() {
     }
 }
 
+/// Seeds that once broke a promise, and how.
+const FOUND: [(u64, &str); 2] = [
+    (
+        273,
+        "a primary that hung woke up while it was replaced, and its COMMIT was believed",
+    ),
+    (
+        3249,
+        "a replica that could not be cut off was believed to be, and found its primary again",
+    ),
+];
+
+#[test]
+fn seeds_that_once_broke_a_promise_keep_it() {
+    for (seed, how) in FOUND {
+        if let Err(broken) = play(seed, Sabotage::None) {
+            panic!("SIM_SEED={seed}, where {how}: {broken}");
+        }
+    }
+}
+
 /// That it makes no move that is not in the table is checked with every step.
 #[test]
 fn every_move_of_the_table_is_made() {

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 use pgherd::cluster::{Epoch, Lsn, ServerId, Writes};
+use pgherd::policy::transitions::Stage;
 use pgherd::policy::{Intent, Route, RouteRules};
 use pgherd::session::{
     Condition, Denial, Input, Output, Rules, ServerSide, Session, TextSettings, Texts,
@@ -78,7 +79,28 @@ pub(crate) struct Sessions {
     pub(crate) acknowledged: u64,
     last_write_at: u64,
     open_since: u64,
-    snapshot_epoch: Epoch,
+    known: Known,
+}
+
+/// The part of a snapshot whose change is announced to sessions.
+#[derive(Debug, Default, PartialEq)]
+struct Known {
+    epoch: Epoch,
+    writes: Option<Writes>,
+    states: Vec<(&'static str, &'static str)>,
+}
+
+impl Known {
+    fn of(world: &World) -> Self {
+        let servers = world.snapshot.servers.iter();
+        Self {
+            epoch: world.snapshot.epoch,
+            writes: Some(world.snapshot.writes),
+            states: servers
+                .map(|server| (server.state.as_str(), server.state.reason()))
+                .collect(),
+        }
+    }
 }
 
 /// A server process looks at its node.
@@ -142,7 +164,7 @@ impl Sessions {
             acknowledged: 0,
             last_write_at: 0,
             open_since: 0,
-            snapshot_epoch: Epoch::default(),
+            known: Known::default(),
         };
         (0..CLIENTS).for_each(|_| sessions.connect());
         sessions
@@ -230,7 +252,7 @@ impl Sessions {
                 return Err("a session ended for no reason".into());
             }
         }
-        self.snapshot_epoch = world.snapshot.epoch;
+        self.known = Known::of(world);
         Ok(())
     }
 
@@ -248,7 +270,7 @@ impl Sessions {
             one.alarm = None;
             self.tell(world, one, Input::Timer)?;
         }
-        if self.snapshot_epoch != world.snapshot.epoch {
+        if self.known != Known::of(world) {
             self.tell(world, one, Input::SnapshotChanged)?;
         }
         self.work(world, one)?;
@@ -296,6 +318,10 @@ impl Sessions {
         let node = lent.node;
         if matches!(world.nodes[node].life, Life::Dead | Life::Starting(_)) {
             return self.tell(world, one, Input::ServerLost);
+        }
+        // The kernel of a process that was stopped keeps its connections for as long as it takes.
+        if world.router_links[node] && world.nodes[node].life == Life::Hung {
+            return Ok(());
         }
         if !world.reaches(node) {
             let since = *lent.stuck_since.get_or_insert(now);
@@ -448,6 +474,14 @@ impl Sessions {
                 let committed = self.committed.get(value);
                 let committed = committed
                     .ok_or_else(|| format!("{value} was acknowledged and never written"))?;
+                let stage = world.supervisor.stage();
+                let old = world.snapshot.lineage.map(|lineage| lineage.timeline.0);
+                if matches!(stage, Stage::Collecting | Stage::Promoting)
+                    && old == Some(committed.timeline)
+                {
+                    // The replicas are cut off by now: nobody would ever see it.
+                    return Err(format!("{value} was acknowledged by a primary given up"));
+                }
                 one.own = Some(committed.clone());
                 self.acknowledged += 1;
                 self.last_write_at = world.now;

@@ -53,7 +53,7 @@ pub(super) fn sentence(snapshot: &Snapshot) -> String {
         Writes::Open(primary) => format!("writes on {}", snapshot.name(primary)),
         Writes::Held { cause, .. } => match cause {
             HoldCause::NoPrimary => "writes wait: there is no primary".to_owned(),
-            HoldCause::Failover => "writes wait for the failover".to_owned(),
+            HoldCause::Failover | HoldCause::Promotion => "writes wait for the failover".to_owned(),
             HoldCause::Paused => "writes wait: an operator paused them".to_owned(),
         },
     };

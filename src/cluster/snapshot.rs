@@ -59,8 +59,11 @@ pub enum Writes {
 pub enum HoldCause {
     /// No primary was found yet, or more than one claims to be it.
     NoPrimary,
-    /// The primary does not answer, or its replacement is being promoted.
+    /// The primary does not answer. It may come back.
     Failover,
+    /// The primary was given up: whatever runs on it may be lost, and its replacement is being
+    /// chosen or promoted.
+    Promotion,
     /// An operator said so.
     Paused,
 }
@@ -170,6 +173,8 @@ pub enum DownReason {
     Refused,
     /// No answer in time.
     Silent,
+    /// No answer for so long that a death would be confirmed: what runs there is given up.
+    Lost,
     /// Starting up, shutting down or recovering.
     StartingUp,
     /// It refuses the monitor's login.
@@ -240,6 +245,7 @@ impl ServerState {
             Self::Down(reason) => match reason {
                 DownReason::Refused => "refused",
                 DownReason::Silent => "silent",
+                DownReason::Lost => "lost",
                 DownReason::StartingUp => "starting_up",
                 DownReason::LoginRefused => "login_refused",
                 DownReason::Failing => "failing",

@@ -238,7 +238,7 @@ fn to_primary(snapshot: &Snapshot, intent: Intent, why: Why) -> Choice {
         }),
         Writes::Held { cause, .. } => Choice::Wait(match cause {
             HoldCause::Paused => Why::HeldPaused,
-            HoldCause::NoPrimary | HoldCause::Failover => Why::HeldFailover,
+            HoldCause::NoPrimary | HoldCause::Failover | HoldCause::Promotion => Why::HeldFailover,
         }),
     }
 }

@@ -161,7 +161,7 @@ impl Failing {
             .is_some_and(|since| lasted(since) >= rules.confirm_silent);
         let needs: Option<Duration> = match self.reason {
             DownReason::Refused => Some(rules.confirm_refused),
-            DownReason::Silent => Some(rules.confirm_silent),
+            DownReason::Silent | DownReason::Lost => Some(rules.confirm_silent),
             DownReason::StartingUp | DownReason::LoginRefused | DownReason::Failing => None,
         };
         let starting = self.reason == DownReason::StartingUp

@@ -4,7 +4,7 @@
 use std::mem;
 
 use super::machine::State;
-use super::machine::{refuse_and_close, release};
+use super::machine::release;
 use super::output::RetryCause;
 use super::prepared::ServerSide;
 use super::running::{Answer, Open, Running};
@@ -68,7 +68,15 @@ impl Session {
             out.push(Output::Arm(None));
         }
         if let Some(pin) = self.pin() {
-            return refuse_and_close(&Refusal::PinnedLost { pin }, None, out);
+            let in_doubt = match in_transaction {
+                true => matches!(self.transaction_lost(&unit), Refusal::OutcomeUnknown),
+                false => !read_only,
+            };
+            let refusal = match in_doubt {
+                true => Refusal::PinnedOutcomeUnknown { pin },
+                false => Refusal::PinnedLost { pin },
+            };
+            return self.refuse_unit(world, &refusal, true, None, out);
         }
         let untouched = !matches!(answer, Answer::Begun) && open == Open::Complete;
         if !in_transaction && read_only && untouched && unit.attempts < ATTEMPTS_MAX {

@@ -16,7 +16,7 @@ use super::unit::Unit;
 use super::waiting::Waiting;
 use super::{Condition, Input, Note, Output, Refusal, World, reply};
 use crate::cluster::{Epoch, ServerId};
-use crate::policy::{Intent, Need, Route, Why};
+use crate::policy::{Need, Route, Why};
 use crate::statement::Reading;
 use crate::wire::backend::ParameterStatus;
 use crate::wire::frame::{Cut, Frame};
@@ -59,6 +59,8 @@ pub(super) struct Held {
     pub(super) server: ServerId,
     pub(super) side: Box<ServerSide>,
     pub(super) route: Route,
+    /// The epoch in which its server was the primary; `None` when it was a replica.
+    pub(super) reign: Option<Epoch>,
     /// In what condition it will be when the session needs it no more.
     pub(super) condition: Condition,
 }
@@ -182,12 +184,20 @@ impl Session {
 
     /// Handles one input. What has to be done is appended to `out`.
     pub fn handle(&mut self, world: &World<'_>, input: Input, out: &mut Vec<Output>) {
-        let state = mem::replace(&mut self.state, State::Closed);
+        let mut state = mem::replace(&mut self.state, State::Closed);
+        if input.concerns_server() && state.is_given_up(world, &input) {
+            state = self.server_lost(world, state, out);
+            // What that server still said came too late. What the client says is about what is left.
+            if !matches!(input, Input::Client(_)) || state.is_waiting() {
+                self.state = state;
+                return;
+            }
+        }
         self.state = match input {
             Input::Client(cut) => self.handle_client(world, state, cut, out),
             Input::Server(cut) => self.handle_server(world, state, cut, out),
             Input::Granted { server, side } => match state.waiting() {
-                Ok(waiting) => self.granted(world, *waiting, server, side, out),
+                Ok(waiting) => self.granted(world, waiting, server, side, out),
                 Err(other) => stray_grant(other, side, out),
             },
             Input::Denied(denial) => match state.waiting() {
@@ -198,10 +208,6 @@ impl Session {
             Input::ClientGone => client_gone(state, out),
             Input::SnapshotChanged => match state.waiting() {
                 Ok(waiting) => self.look_again(world, waiting, out),
-                // It may hang, or be cut off and still take writes that nobody will ever see.
-                Err(other) if other.is_on_an_old_primary(world) => {
-                    self.server_lost(world, other, out)
-                }
                 Err(other) => other,
             },
             Input::Cancel => match state.waiting() {
@@ -384,10 +390,7 @@ impl Session {
                 };
                 refuse_and_close(&refusal, held, out)
             }
-            State::Running(running) => {
-                out.push(Output::CancelServer);
-                State::Running(running)
-            }
+            State::Running(running) => self.run_too_long(world, running, out),
             other @ (State::Gathering(..) | State::Draining(_) | State::Closed) => other,
         }
     }
@@ -407,8 +410,8 @@ impl Session {
             }
             held => held,
         };
-        if self.drain && held.is_none() && self.transaction.is_none() {
-            return refuse_and_close(&Refusal::ShuttingDown, None, out);
+        if self.drain && self.transaction.is_none() {
+            return refuse_and_close(&Refusal::ShuttingDown, held, out);
         }
         let limit = match self.transaction.is_none() {
             true => world.rules.idle_timeout,
@@ -484,18 +487,8 @@ impl Session {
 }
 
 impl State {
-    /// Whether a connection is held for writing to a server that was the primary and is not.
-    fn is_on_an_old_primary(&self, world: &World<'_>) -> bool {
-        let held = match self {
-            Self::Running(running) => Some(running.held()),
-            Self::Resting(held) | Self::Gathering(_, held) | Self::Draining(held) => held.as_ref(),
-            Self::Waiting(_) | Self::Closed => None,
-        };
-        held.is_some_and(|held| {
-            held.route.intent == Intent::Write
-                && held.route.epoch < world.snapshot.epoch
-                && world.snapshot.primary() != Some(held.server)
-        })
+    const fn is_waiting(&self) -> bool {
+        matches!(self, Self::Waiting(_))
     }
 
     /// What waits, if something does.

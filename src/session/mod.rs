@@ -7,6 +7,7 @@
 
 mod again;
 mod gather;
+mod given_up;
 mod input;
 mod local;
 mod login;

@@ -42,6 +42,11 @@ pub enum Refusal {
         /// What state.
         pin: &'static str,
     },
+    /// The same, while a write without a transaction block, or a COMMIT, ran.
+    PinnedOutcomeUnknown {
+        /// What state.
+        pin: &'static str,
+    },
     /// The transaction was lost before; only its end is accepted.
     InLostTransaction,
     /// A client held more than it may of something.
@@ -94,6 +99,7 @@ impl Refusal {
             Self::OutcomeUnknown,
             Self::ReadLost,
             Self::PinnedLost { pin: "listen" },
+            Self::PinnedOutcomeUnknown { pin: "listen" },
             Self::InLostTransaction,
             Self::LimitReached {
                 what: "prepared statements",
@@ -120,6 +126,7 @@ impl Refusal {
             Self::Protocol(_)
                 | Self::FrameTooLong(_)
                 | Self::PinnedLost { .. }
+                | Self::PinnedOutcomeUnknown { .. }
                 | Self::ShuttingDown
                 | Self::IdleTooLong
                 | Self::IdleInTransaction
@@ -139,7 +146,9 @@ impl Refusal {
                 SqlState::CONNECTION_FAILURE
             }
             Self::TransactionLost => SqlState::SERIALIZATION_FAILURE,
-            Self::OutcomeUnknown => SqlState::TRANSACTION_RESOLUTION_UNKNOWN,
+            Self::OutcomeUnknown | Self::PinnedOutcomeUnknown { .. } => {
+                SqlState::TRANSACTION_RESOLUTION_UNKNOWN
+            }
             Self::InLostTransaction => SqlState::IN_FAILED_SQL_TRANSACTION,
             Self::LimitReached { .. } => SqlState::CONFIGURATION_LIMIT_EXCEEDED,
             Self::ShuttingDown => SqlState::ADMIN_SHUTDOWN,
@@ -215,6 +224,7 @@ impl Refusal {
                 Some(format!("The session held: {pin}.")),
                 Some("Connect again.".to_owned()),
             ),
+            Self::PinnedOutcomeUnknown { pin } => pinned_in_doubt(pin),
             Self::InLostTransaction => hinted(
                 "current transaction is aborted, commands ignored until end of transaction block"
                     .to_owned(),
@@ -236,6 +246,15 @@ impl Refusal {
     }
 }
 
+fn pinned_in_doubt(pin: &str) -> (String, Option<String>, Option<String>) {
+    let message = "the connection to the server was lost before it answered, and state of this \
+                   session with it";
+    let detail =
+        format!("Whether the statement was committed is not known. The session held: {pin}.");
+    let hint = "Connect again, and look for its effect before you run it again.";
+    (message.to_owned(), Some(detail), Some(hint.to_owned()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -254,19 +273,20 @@ mod tests {
             Refusal::OutcomeUnknown => 8,
             Refusal::ReadLost => 9,
             Refusal::PinnedLost { .. } => 10,
-            Refusal::InLostTransaction => 11,
-            Refusal::LimitReached { .. } => 12,
-            Refusal::ShuttingDown => 13,
-            Refusal::IdleTooLong => 14,
-            Refusal::IdleInTransaction => 15,
-            Refusal::Canceled => 16,
-            Refusal::QueryTimeout => 17,
-            Refusal::BadCommand { .. } => 18,
+            Refusal::PinnedOutcomeUnknown { .. } => 11,
+            Refusal::InLostTransaction => 12,
+            Refusal::LimitReached { .. } => 13,
+            Refusal::ShuttingDown => 14,
+            Refusal::IdleTooLong => 15,
+            Refusal::IdleInTransaction => 16,
+            Refusal::Canceled => 17,
+            Refusal::QueryTimeout => 18,
+            Refusal::BadCommand { .. } => 19,
             Refusal::Internal(_) => PLACES - 1,
         }
     }
 
-    const PLACES: usize = 20;
+    const PLACES: usize = 21;
 
     #[test]
     fn there_is_one_example_of_each_refusal() {

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::mem;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
@@ -29,6 +30,9 @@ pub(super) struct Running {
     pub(super) answer: Answer,
     pub(super) open: Open,
     copy: Copy,
+    patience: Patience,
+    /// When the server last said something.
+    pub(super) heard_at: Option<Instant>,
     /// Whether the client was in a transaction when the unit began.
     pub(super) in_transaction: bool,
 }
@@ -76,6 +80,15 @@ pub(super) enum Open {
     UntilRest,
 }
 
+/// What is left of the patience with a unit that has a limit of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Patience {
+    /// It has not run for too long.
+    Full,
+    /// Its server was told to cancel it.
+    Cancelled,
+}
+
 /// Whether the server waits for copy data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Copy {
@@ -121,6 +134,8 @@ impl Session {
             answer,
             open,
             copy: Copy::None,
+            patience: Patience::Full,
+            heard_at: None,
             in_transaction: !self.transaction.is_none(),
         });
         if !world.rules.query_timeout.is_zero() {
@@ -128,6 +143,28 @@ impl Session {
         }
         send(world, &mut running, out);
         State::Running(running)
+    }
+
+    /// A unit is cancelled when its time is up. A server that does not even obey that hangs.
+    pub(super) fn run_too_long(
+        &mut self,
+        world: &World<'_>,
+        mut running: Box<Running>,
+        out: &mut Vec<Output>,
+    ) -> State {
+        match running.patience {
+            Patience::Full => {
+                running.patience = Patience::Cancelled;
+                out.push(Output::CancelServer);
+                out.push(Output::Arm(Some(world.now + CANCEL_GRACE)));
+                State::Running(running)
+            }
+            Patience::Cancelled => {
+                // Elsewhere it would run for too long as well.
+                running.unit.attempts = u8::MAX;
+                self.lost_while_running(world, *running, out)
+            }
+        }
     }
 
     /// The client sends more for a unit that already runs.
@@ -216,6 +253,7 @@ impl Session {
         cut: Cut,
         out: &mut Vec<Output>,
     ) -> State {
+        running.heard_at = Some(world.now);
         match cut {
             Cut::Run(bytes) | Cut::Rest { bytes, .. } => {
                 give(&mut running, bytes, out);
@@ -542,6 +580,9 @@ fn retry_cause(view: ErrorView<'_>) -> Option<RetryCause> {
     }
 }
 
+/// How long a server may take to obey a cancel. Rolling back takes no time; what cannot be
+/// interrupted, such as a wait for a disk, may.
+const CANCEL_GRACE: Duration = Duration::from_secs(10);
 /// How many messages may be held back; a unit that answers more has to be believed.
 const HELD_BACK_MAX: usize = 256;
 /// How many bytes: room for the descriptions of wide rows.

@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::given_up::{Standing, server_standing};
 use super::input::Denial;
 use super::machine::{Held, State, Telling, refuse_and_close};
 use super::output::{Note, RetryCause};
 use super::prepared::ServerSide;
 use super::unit::{Traits, Unit};
 use super::{Condition, Output, Refusal, Session, World, reply};
-use crate::cluster::ServerId;
+use crate::cluster::{Epoch, ServerId};
 use crate::policy::{self, Balance, Choice, Intent, Route, Why};
 
 /// A unit without a server.
@@ -115,22 +116,28 @@ impl Session {
     pub(super) fn granted(
         &mut self,
         world: &World<'_>,
-        waiting: Waiting,
+        waiting: Box<Waiting>,
         server: ServerId,
         side: Box<ServerSide>,
         out: &mut Vec<Output>,
     ) -> State {
-        let Waiting {
-            unit,
-            since,
-            asked,
-            held,
-            ..
-        } = waiting;
-        let Some(route) = asked else {
+        let Some(route) = waiting.asked.clone() else {
             debug_assert!(false, "a lease that was not asked for");
             return refuse_and_close(&Refusal::Internal("unasked lease"), None, out);
         };
+        if !is_still_right(world, &route) {
+            out.push(Output::Release {
+                condition: Condition::Clean,
+                side,
+            });
+            return match world.now >= waiting.deadline {
+                true => self.hold(world, waiting, out),
+                false => self.choose(world, waiting, out),
+            };
+        }
+        let Waiting {
+            unit, since, held, ..
+        } = *waiting;
         if held {
             out.push(Output::Arm(None));
             out.push(Output::Note(Note::Released { since }));
@@ -151,6 +158,7 @@ impl Session {
             Held {
                 server,
                 side,
+                reign: reign(world, &route),
                 route,
                 condition: Condition::Clean,
             },
@@ -231,6 +239,23 @@ impl Session {
             false => State::Draining(None),
         }
     }
+}
+
+/// Whether a route would be chosen again. Getting a connection took time, and the cluster may have
+/// changed meanwhile: nothing is written to yesterday's primary.
+fn is_still_right(world: &World<'_>, route: &Route) -> bool {
+    match route.intent {
+        Intent::Write => {
+            route.epoch == world.snapshot.epoch && world.snapshot.primary() == Some(route.server)
+        }
+        Intent::Read => server_standing(world, route.server) == Standing::Used,
+    }
+}
+
+/// The epoch in which the server of a route is the primary.
+fn reign(world: &World<'_>, route: &Route) -> Option<Epoch> {
+    let is_primary = world.snapshot.primary() == Some(route.server);
+    is_primary.then_some(world.snapshot.epoch)
 }
 
 /// What `SET pgherd.explain = 'notice'` prints for each unit.

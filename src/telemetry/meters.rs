@@ -97,8 +97,9 @@ pub(super) const HOLDS: [(HoldCause, &str); HOLD_CAUSES] = [
     (HoldCause::NoPrimary, "no_primary"),
     (HoldCause::Failover, "failover"),
     (HoldCause::Paused, "paused"),
+    (HoldCause::Promotion, "promotion"),
 ];
-const HOLD_CAUSES: usize = 3;
+const HOLD_CAUSES: usize = 4;
 /// The failures of a probe, in the order of [`probe_failure_number`].
 pub(super) const PROBE_FAILURES: [&str; 7] = [
     "refused",
@@ -368,6 +369,7 @@ const fn hold_number(cause: HoldCause) -> usize {
         HoldCause::NoPrimary => 0,
         HoldCause::Failover => 1,
         HoldCause::Paused => 2,
+        HoldCause::Promotion => 3,
     }
 }
 

@@ -138,14 +138,18 @@ impl Failover {
             State::Steady { primary } => Writes::Open(*primary),
             State::Settling(settling) => Writes::Open(settling.primary),
             State::Doubt(doubt) => held(doubt.since, HoldCause::Failover),
-            State::Collecting(collecting) => held(collecting.held_since, HoldCause::Failover),
-            State::Promoting(promoting) => held(promoting.held_since, HoldCause::Failover),
+            // From here on the replicas get nothing more: what the old primary still acknowledges
+            // would be lost.
+            State::Collecting(collecting) => held(collecting.held_since, HoldCause::Promotion),
+            State::Promoting(promoting) => held(promoting.held_since, HoldCause::Promotion),
             State::Halted(halted) => match halted.why {
                 HaltReason::Ambiguous => held(halted.since, HoldCause::NoPrimary),
-                HaltReason::Blocked(_)
-                | HaltReason::PromotionStuck
-                | HaltReason::WrongResult
-                | HaltReason::NotRecorded => held(halted.since, HoldCause::Failover),
+                HaltReason::PromotionStuck | HaltReason::WrongResult => {
+                    held(halted.since, HoldCause::Promotion)
+                }
+                HaltReason::Blocked(_) | HaltReason::NotRecorded => {
+                    held(halted.since, HoldCause::Failover)
+                }
             },
         }
     }

@@ -6,7 +6,8 @@ use std::time::Instant;
 use super::machine::Supervisor;
 use super::tracked::Tracked;
 use crate::cluster::{
-    HoldCause, Lag, Lineage, OutReason, Role, ServerId, ServerState, ServerView, Snapshot, Writes,
+    DownReason, HoldCause, Lag, Lineage, OutReason, Role, ServerId, ServerState, ServerView,
+    Snapshot, Writes,
 };
 use crate::policy::Rules;
 use crate::policy::facts::Stream;
@@ -41,7 +42,7 @@ impl Supervisor {
         let as_of = match self.failover.writes() {
             Writes::Held {
                 since,
-                cause: HoldCause::Failover,
+                cause: HoldCause::Failover | HoldCause::Promotion,
             } => since.min(now),
             Writes::Held { .. } | Writes::Open(_) => now,
         };
@@ -105,7 +106,8 @@ impl Tracked {
                 Writes::Open(_) => ServerState::Primary,
                 Writes::Held { .. } => ServerState::Down(reason),
             },
-            (Verdict::Doubt(reason) | Verdict::Dead(reason), None) => ServerState::Down(reason),
+            (Verdict::Doubt(reason), None) => ServerState::Down(reason),
+            (Verdict::Dead(reason), None) => ServerState::Down(when_dead(reason)),
         }
     }
 
@@ -127,10 +129,10 @@ impl Tracked {
             }
             Verdict::Alive if self.is_drained => ServerState::Out(OutReason::Drained),
             Verdict::Alive => self.gate.step(now, reading, &rules.lag),
-            Verdict::Impaired(reason)
-            | Verdict::Shaky(reason)
-            | Verdict::Doubt(reason)
-            | Verdict::Dead(reason) => ServerState::Down(reason),
+            Verdict::Impaired(reason) | Verdict::Shaky(reason) | Verdict::Doubt(reason) => {
+                ServerState::Down(reason)
+            }
+            Verdict::Dead(reason) => ServerState::Down(when_dead(reason)),
         }
     }
 
@@ -150,5 +152,18 @@ impl Tracked {
             last_seen: self.health.seen().map(|seen| seen.asked_at),
             version_num: sighting.map(|sighting| sighting.version_num),
         }
+    }
+}
+
+/// What sessions are told of a death. A server that refuses has hung up on them itself; one that is
+/// silent never will.
+const fn when_dead(reason: DownReason) -> DownReason {
+    match reason {
+        DownReason::Silent => DownReason::Lost,
+        DownReason::Refused
+        | DownReason::Lost
+        | DownReason::StartingUp
+        | DownReason::LoginRefused
+        | DownReason::Failing => reason,
     }
 }

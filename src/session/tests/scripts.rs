@@ -5,6 +5,9 @@
 //! rules hold_clients 1s          a limit of the session; before it is used
 //! hold 64                        frames longer than so many bytes come in pieces
 //! cluster primary replica        who is the primary (or `none`), and which replicas serve
+//! unseen cluster replica         the same, and the session is not told
+//! state replica lost             a server is `silent`, `lost` or `quarantined`
+//! given up                       the primary is being replaced, in the epoch that was
 //! client> Query select 1         messages, with ` | ` between them
 //! client part 70> Query …        only the first bytes of them
 //! client rest>                   what was kept back
@@ -31,8 +34,8 @@ use bytes::BytesMut;
 
 use super::words;
 use crate::cluster::{
-    Address, Epoch, HoldCause, Lineage, PrimarySample, Role, ServerId, ServerState, ServerView,
-    Snapshot, SystemId, Timeline, Writes,
+    Address, DownReason, Epoch, HoldCause, Lineage, PrimarySample, QuarantineReason, Role,
+    ServerId, ServerState, ServerView, Snapshot, SystemId, Timeline, Writes,
 };
 use crate::policy::RouteRules;
 use crate::session::{
@@ -178,8 +181,16 @@ impl Stage {
                 self.tell(Input::ClientGone);
             }
             ["cluster", members @ ..] => {
-                let epoch = self.snapshot.epoch.0 + 1;
-                self.snapshot = snapshot(self.now, epoch, &members.join(" "));
+                self.change_cluster(members);
+                self.tell(Input::SnapshotChanged);
+            }
+            ["unseen", "cluster", members @ ..] => self.change_cluster(members),
+            ["state", server, state] => self.change_state(server, state),
+            ["given", "up"] => {
+                self.snapshot.writes = Writes::Held {
+                    since: self.now,
+                    cause: HoldCause::Promotion,
+                };
                 self.tell(Input::SnapshotChanged);
             }
             ["sampled"] => {
@@ -205,6 +216,26 @@ impl Stage {
             other => panic!("no such line: {other:?}"),
         }
         self.work();
+    }
+
+    fn change_cluster(&mut self, members: &[&str]) {
+        let epoch = self.snapshot.epoch.0 + 1;
+        self.snapshot = snapshot(self.now, epoch, &members.join(" "));
+    }
+
+    fn change_state(&mut self, server: &str, state: &str) {
+        let place = NAMES.iter().position(|name| *name == server).unwrap();
+        let view = &mut self.snapshot.servers[place];
+        if !matches!(view.state, ServerState::Down(_)) {
+            view.since = self.now;
+        }
+        view.state = match state {
+            "silent" => ServerState::Down(DownReason::Silent),
+            "lost" => ServerState::Down(DownReason::Lost),
+            "quarantined" => ServerState::Quarantined(QuarantineReason::OldPrimary),
+            other => panic!("no such state: {other}"),
+        };
+        self.tell(Input::SnapshotChanged);
     }
 
     fn client_says(&mut self, how: &[&str], words: &str) {
