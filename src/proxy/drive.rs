@@ -29,7 +29,7 @@ use crate::session::{
 };
 use crate::telemetry::{ClientEntry, ClientState};
 use crate::upstream::{self, GetError, Lease, PoolHandle};
-use crate::wire::{ErrorFields, FrameError, Limits, Severity, Splitter, backend};
+use crate::wire::{FrameError, Limits, Splitter, backend};
 
 /// What is counted and shown of a session.
 pub(super) struct Card {
@@ -203,9 +203,19 @@ impl Conversation {
 
     /// Ends a conversation in which the client's bytes make no sense.
     fn break_off(&mut self, error: &FrameError) {
+        let refusal = match error {
+            FrameError::TooLong { .. } => Refusal::FrameTooLong(error.to_string()),
+            FrameError::UnknownTag(_) | FrameError::BadLength { .. } => {
+                Refusal::Protocol(error.to_string())
+            }
+        };
+        self.say_last(&refusal);
+    }
+
+    /// Tells the client why it is over.
+    fn say_last(&mut self, refusal: &Refusal) {
         let mut message = BytesMut::new();
-        let fields = ErrorFields::new(Severity::Fatal, error.sqlstate(), error.to_string());
-        backend::error(&mut message, &fields);
+        backend::error(&mut message, &refusal.fields());
         self.to_client.push(message.freeze());
         self.end = End::Closing;
     }
@@ -213,10 +223,7 @@ impl Conversation {
     /// Acts on what woke the conversation.
     async fn attend(&mut self, woken: Woken) {
         if woken.rung & ring::KILL != 0 {
-            let mut message = BytesMut::new();
-            backend::error(&mut message, &Refusal::ShuttingDown.fields());
-            self.to_client.push(message.freeze());
-            self.end = End::Closing;
+            self.say_last(&Refusal::ShuttingDown);
             return;
         }
         // First of all: what the others bring may take the alarm back.

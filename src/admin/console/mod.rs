@@ -250,6 +250,10 @@ fn help() -> Table {
         some("RELOAD"),
         some("reads the configuration again, and says what changed"),
     ]);
+    table.rows.push(vec![
+        some("FAILOVER [TO node] [ACCEPT LOSS]"),
+        some("promotes a replica when the primary is gone"),
+    ]);
     table
 }
 
