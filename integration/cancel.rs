@@ -83,13 +83,16 @@ fn a_cancel_never_hits_the_next_user_of_the_connection() {
             );
             one.send(|out| frontend::cancel_request(out, &key)).await;
             two.send(|out| frontend::cancel_request(out, &key)).await;
-            first.until_ready().await;
+            let end = first.until_ready().await.pop().unwrap();
             two.until_end().await;
             one.until_end().await;
+            // A cancel that was quick enough leaves a failed transaction, which keeps the connection.
+            if end.body == b"E" {
+                first.query("ROLLBACK").await;
+            }
             let answer = second.until_ready().await;
             assert_eq!(tags(&answer), "CTDCCZ", "{:?}", answer[0].fields());
         }
-        first.query("ROLLBACK").await;
     });
 }
 
