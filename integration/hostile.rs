@@ -318,6 +318,24 @@ fn a_server_that_vanishes_during_a_write_leaves_the_outcome_unknown_and_says_so(
 }
 
 #[test]
+fn an_answer_that_breaks_off_inside_a_row_ends_the_connection() {
+    test(async {
+        let router = router().await;
+        let mut raw = router.raw().await;
+        // One row, larger than what anybody between the server and the client holds.
+        let text = b"SELECT repeat('x', 100000000), 'mark five'";
+        raw.send(|out| frontend::query(out, text)).await;
+        assert_eq!(raw.next().await.tag, b'T');
+        terminate("mark five").await;
+        // An error in the middle of the row would be taken for its text, and the rest waited for.
+        let answer = raw.until_end().await;
+        assert_eq!(tags(&answer), "");
+        assert!(!raw.unread().contains(&b'0'), "an error is in the row");
+        is_well(&router).await;
+    });
+}
+
+#[test]
 fn a_transaction_whose_server_vanishes_is_told_once_and_can_be_ended() {
     test(async {
         let router = router().await;

@@ -158,6 +158,11 @@ impl Raw {
         messages
     }
 
+    /// What has come of a message that is not complete.
+    pub(crate) fn unread(&self) -> &[u8] {
+        &self.buffer
+    }
+
     /// Whether nothing comes for a moment. What it cannot see is a message that is later still.
     pub(crate) async fn is_silent(&mut self) -> bool {
         self.buffer.is_empty()

@@ -129,9 +129,15 @@ impl Conversation {
         }
         if let Err(error) = self.drive().await {
             debug!(session = self.card.client, error = %error, "client connection broke");
+            self.to_client.clear();
         }
         if let Some(lent) = self.server.take() {
             self.proxy.count_returned(lent.lease.server);
+        }
+        // Nobody waits for ever for a client that does not take its last word.
+        let taken = self.to_client.write_all(&mut self.client, LAST_WORD_MAX);
+        if let Err(error) = taken.await {
+            debug!(session = self.card.client, error = %error, "client did not take its last word");
         }
     }
 
@@ -148,7 +154,7 @@ impl Conversation {
                 self.tell(Input::ServerLost).await;
                 continue;
             }
-            if self.end == End::Closing && self.to_client.is_empty() {
+            if self.end == End::Closing {
                 return Ok(());
             }
             // A client that only stopped sending still gets its answers. One whose next message is
@@ -212,11 +218,14 @@ impl Conversation {
         self.say_last(&refusal);
     }
 
-    /// Tells the client why it is over.
+    /// Tells the client why it is over, unless that would be taken for the rest of a message.
     fn say_last(&mut self, refusal: &Refusal) {
-        let mut message = BytesMut::new();
-        backend::error(&mut message, &refusal.fields());
-        self.to_client.push(message.freeze());
+        let is_inside = |lent: &Lent| !lent.cut.is_between_frames();
+        if !self.server.as_ref().is_some_and(is_inside) {
+            let mut message = BytesMut::new();
+            backend::error(&mut message, &refusal.fields());
+            self.to_client.push(message.freeze());
+        }
         self.end = End::Closing;
     }
 
@@ -299,7 +308,11 @@ impl Conversation {
 
     fn perform(&mut self, output: Output) {
         match output {
-            Output::ToClient(bytes) => self.to_client.push(bytes),
+            Output::ToClient(bytes) => {
+                if self.end != End::Closing {
+                    self.to_client.push(bytes);
+                }
+            }
             Output::ToServer(bytes) => self.to_server.push(bytes),
             Output::Release { condition, side } => self.give_back(condition, side),
             Output::Arm(None) => self.alarm = None,
@@ -388,6 +401,10 @@ impl Conversation {
         };
         self.proxy.count_returned(lease.server);
         self.card.entry.set_server(None);
+        if !cut.is_between_frames() {
+            // The client has a part of a message, and takes whatever comes next for its rest.
+            self.end = End::Closing;
+        }
         let no_cancel_on_its_way = self.presence.cancel.put_down();
         // A client may be in the middle of copy data that its server does not want any more. Nobody
         // else may get a connection that waits for the rest of a frame.
@@ -472,10 +489,7 @@ impl Conversation {
         if !self.to_client.is_empty() && self.client.poll_writable(context)?.is_ready() {
             ready = true;
         }
-        // At the end nobody takes what a server still sends.
-        if self.end != End::Closing
-            && let Some(lent) = &mut self.server
-        {
+        if let Some(lent) = &mut self.server {
             match lent.poll(context, self.to_client.len(), !self.to_server.is_empty()) {
                 Poll::Ready(Ok(())) => ready = true,
                 Poll::Ready(Err(_gone)) => {
@@ -528,4 +542,6 @@ pub(super) const READ_MIN: usize = 8 << 10;
 pub(super) const QUEUE_HIGH: usize = 256 << 10;
 /// What is taken in of a client while it is not its turn.
 const READ_AHEAD_MAX: usize = 64 << 10;
+/// How long a client may take to read why it is over, and what came before that.
+const LAST_WORD_MAX: std::time::Duration = std::time::Duration::from_secs(10);
 const CANCEL_LIMIT: std::time::Duration = std::time::Duration::from_secs(5);

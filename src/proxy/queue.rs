@@ -2,8 +2,10 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use tokio::time::timeout;
 
 use crate::net::Stream;
 
@@ -66,6 +68,25 @@ impl Queue {
         Ok(written)
     }
 
+    /// Writes all of it, or as much as the peer takes within `limit`.
+    pub(super) async fn write_all(
+        &mut self,
+        stream: &mut Stream,
+        limit: Duration,
+    ) -> io::Result<()> {
+        let all = async {
+            while !self.is_empty() {
+                stream.writable().await?;
+                self.write(stream)?;
+            }
+            Ok(())
+        };
+        match timeout(limit, all).await {
+            Ok(result) => result,
+            Err(_elapsed) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
     fn write_list(&self, stream: &mut Stream) -> io::Result<usize> {
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
@@ -119,5 +140,18 @@ mod tests {
         assert_eq!(queue.pieces.front().unwrap().as_ref(), b"efg");
         queue.advance(3);
         assert!(queue.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_takes_nothing_is_not_waited_for() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (_peer, accepted) =
+            tokio::join!(tokio::net::TcpStream::connect(address), listener.accept());
+        let mut stream = Stream::Plain(accepted.unwrap().0);
+        let mut queue = Queue::default();
+        queue.push(Bytes::from(vec![0; 64 << 20]));
+        let written = queue.write_all(&mut stream, Duration::from_millis(50));
+        assert_eq!(written.await.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 }
