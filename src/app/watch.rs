@@ -3,8 +3,6 @@
 
 use std::sync::Arc;
 
-use tracing::info;
-
 use super::Pools;
 use crate::cluster::{ServerState, Snapshot};
 use crate::monitor::MonitorHandle;
@@ -35,7 +33,6 @@ fn apply(old: &Snapshot, new: &Snapshot, proxy: &Proxy, upstreams: &Pools) {
             continue;
         }
         states_changed = true;
-        info!(server = %is.name, from = %was.state, to = %is.state, "server changed its state");
         if matches!(is.state, ServerState::Down(_) | ServerState::Quarantined(_)) {
             upstreams.retire(is.id);
         }

@@ -13,7 +13,7 @@ use super::handle::MonitorHandle;
 use super::prober::{self, Pace, Prober};
 use super::{Deps, Keep, MonitorSettings};
 use crate::clock;
-use crate::cluster::{ServerId, Snapshot};
+use crate::cluster::{ServerId, ServerState, Snapshot};
 use crate::policy::{Action, Alert, Configured, Event, Outcome, Remembered, Rules, Supervisor};
 
 struct Brain {
@@ -170,9 +170,23 @@ impl Brain {
             let changed = std::mem::discriminant(&old.state) != std::mem::discriminant(&new.state);
             if changed {
                 let lag_bytes = new.lag.map(|lag| lag.bytes.0);
-                tracing::info!(server = %new.name, why = %new.state, lag_bytes, "server changed");
+                let severity = match new.state {
+                    ServerState::Down(_) | ServerState::Quarantined(_) => {
+                        tracing::warn!(server = %new.name, why = %new.state, "server changed");
+                        Severity::Warning
+                    }
+                    ServerState::Unknown
+                    | ServerState::Primary
+                    | ServerState::Serving
+                    | ServerState::Out(_) => {
+                        tracing::info!(
+                            server = %new.name, why = %new.state, lag_bytes, "server changed"
+                        );
+                        Severity::Info
+                    }
+                };
                 let sentence = format!("{} is {}, was {}", new.name, new.state, old.state);
-                self.note(Severity::Info, "server_state", Some(new.id), sentence);
+                self.note(severity, "server_state", Some(new.id), sentence);
             }
         }
     }

@@ -41,7 +41,17 @@ impl Link {
         let connected = timeout(settings.connect_timeout, config.connect(NoTls)).await;
         let (client, connection) = match connected {
             Err(_elapsed) => return Err(ProbeFailure::TimedOut),
-            Ok(Err(error)) => return Err(failure_of(&error)),
+            Ok(Err(error)) => {
+                return Err(match (failure_of(&error), &settings.password) {
+                    // The server asked for a password, and we have none to give.
+                    (ProbeFailure::Other { .. }, None) if error.as_db_error().is_none() => {
+                        ProbeFailure::LoginRefused {
+                            sqlstate: "28P01".into(),
+                        }
+                    }
+                    (failure, _) => failure,
+                });
+            }
             Ok(Ok(pair)) => pair,
         };
         let driver = tokio::spawn(async move {

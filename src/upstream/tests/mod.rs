@@ -1,11 +1,11 @@
 //! A server that says what a script says, and what our side makes of it.
 
-mod cluster;
 mod directory;
 mod fake;
 mod fences;
 mod logins;
 mod pools;
+mod with_postgres;
 
 use std::sync::Arc;
 

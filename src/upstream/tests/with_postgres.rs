@@ -148,7 +148,6 @@ RETURNS SETOF record LANGUAGE sql AS
 
 /// One server for all of it: starting one takes seconds.
 #[tokio::test]
-#[ignore = "starts a PostgreSQL server"]
 async fn a_real_server_is_logged_in_to_by_every_method() {
     let postgres = Postgres::start();
     let mut lease = postgres.try_login("postgres", Secret::None).await.unwrap();
