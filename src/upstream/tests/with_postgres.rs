@@ -14,6 +14,7 @@ use sha2::Sha256;
 
 use crate::clock;
 use crate::cluster::{Address, Epoch, ServerId};
+use crate::local::{Environment, Programs};
 use crate::upstream::tests::telemetry;
 use crate::upstream::{
     AuthMethod, ConnectError, GetError, Lease, Login, LookupError, LookupRules, Rules, Secret,
@@ -36,12 +37,14 @@ impl Postgres {
         let data = directory.display();
         run(&format!("mkdir -m 700 {data}"));
         run(&format!(
-            "{BIN}/initdb -D {data} -U postgres -A trust --no-sync -E UTF8 --locale=C"
+            "{}/initdb -D {data} -U postgres -A trust --no-sync -E UTF8 --locale=C",
+            bin()
         ));
         std::fs::write(directory.join("pg_hba.conf"), HBA).unwrap();
         let options = format!("-p {} -k {data} -c fsync=off", address.port);
         run(&format!(
-            "{BIN}/pg_ctl -D {data} -w -l {data}/log -o '{options}' start"
+            "{}/pg_ctl -D {data} -w -l {data}/log -o '{options}' start",
+            bin()
         ));
         Self { directory, address }
     }
@@ -72,7 +75,7 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         let data = self.directory.display();
-        run(&format!("{BIN}/pg_ctl -D {data} -m immediate stop"));
+        run(&format!("{}/pg_ctl -D {data} -m immediate stop", bin()));
         remove(&self.directory);
     }
 }
@@ -133,7 +136,12 @@ fn contains(bytes: &[u8], text: &str) -> bool {
         .any(|part| part == text.as_bytes())
 }
 
-const BIN: &str = "/usr/lib/postgresql/15/bin";
+/// Where the programs of a server are.
+fn bin() -> String {
+    let programs = Programs::find(None, &Environment::read()).unwrap();
+    programs.bin.display().to_string()
+}
+
 const HBA: &str = "host all postgres 127.0.0.1/32 trust
 host all plain 127.0.0.1/32 password
 host all hashed 127.0.0.1/32 md5
