@@ -223,6 +223,43 @@ fn a_killed_primary_is_replaced_and_nobody_loses_a_connection_or_an_acknowledged
         assert_eq!(failovers.len(), 1, "{failovers:?}");
         assert_eq!(failovers[0]["from_node"], "node1");
         assert_eq!(failovers[0]["to_node"], format!("node{}", winner + 1));
+        let count = |name: &str| failovers[0][name].parse::<usize>().unwrap();
+        assert!(count("clients_held") >= 1, "{failovers:?}");
+        assert!(
+            count("errors_returned") >= seen.errors.len(),
+            "{failovers:?}"
+        );
+    });
+}
+
+#[test]
+fn a_read_on_a_replica_that_hangs_is_answered_by_another() {
+    test_alone(async {
+        let (cluster, router) = lab().await;
+        let first = router.connect().await;
+        wait_until("functions are known to read", LIMIT, async || {
+            value(&first, "SELECT count(*) FROM generate_series(1, 1)").await;
+            value(&first, "SHOW pgherd.node").await != "node1"
+        })
+        .await;
+        let mut reading = Vec::new();
+        for _ in 0..4 {
+            let client = router.connect().await;
+            reading.push(tokio::spawn(async move {
+                value(&client, "SELECT count(*) FROM generate_series(1, 20000000)").await
+            }));
+        }
+        wait_until("the replica is read", LIMIT, async || {
+            let active = router.console("SHOW SERVERS WHERE state = 'active'").await;
+            active.iter().any(|row| row["node"] == "node2")
+        })
+        .await;
+        cluster.hang(1).unwrap();
+        for read in reading {
+            let read = tokio::time::timeout(Duration::from_secs(25), read).await;
+            assert_eq!(read.expect("a read hangs").unwrap(), "20000000");
+        }
+        cluster.thaw(1).unwrap();
     });
 }
 

@@ -1,16 +1,17 @@
 //! Regular upkeep: what the monitor records is told to those who show it, rates are sampled,
 //! old connections are closed.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Pools;
 use crate::clock;
-use crate::cluster::{ServerId, Snapshot};
+use crate::cluster::{ServerId, Snapshot, Writes};
 use crate::monitor::{MonitorHandle, Recorded};
 use crate::policy::{FailoverRecord, RecordPhase};
 use crate::proxy::Proxy;
-use crate::telemetry::{CandidateSummary, FailoverSummary, PhaseSummary, Telemetry};
+use crate::telemetry::{CandidateSummary, FailoverSummary, PhaseSummary, Suffered, Telemetry};
 
 /// Runs until it is dropped.
 pub(super) async fn keep(
@@ -23,13 +24,18 @@ pub(super) async fn keep(
     let mut ticks: u32 = 0;
     let mut told = 0;
     let mut last: Vec<Recorded> = Vec::new();
+    let mut pains = Pains::default();
     loop {
         tick.tick().await;
         ticks = ticks.wrapping_add(1);
         let snapshot = monitor.snapshot.load_full();
+        let suffered = telemetry.suffered();
+        let is_held = matches!(snapshot.writes, Writes::Held { .. });
+        pains.remember(clock::now(), suffered, is_held);
         let records = monitor.records();
         for recorded in records.iter().filter(|recorded| !last.contains(recorded)) {
-            telemetry.failover(summary(recorded, &snapshot));
+            let before = pains.before(recorded.record.started);
+            telemetry.failover(summary(recorded, &snapshot, suffered.since(before)));
         }
         last = records;
         told = tell_events(&monitor, &telemetry, &snapshot, told);
@@ -40,6 +46,34 @@ pub(super) async fn keep(
             upstreams.reap();
             proxy.trim();
         }
+    }
+}
+
+/// What clients had suffered at each tick of the last minutes.
+///
+/// A record is told when its story ends, and says what was suffered since it began.
+#[derive(Debug, Default)]
+struct Pains(VecDeque<(Instant, Suffered)>);
+
+impl Pains {
+    /// A story begins before writes are held, or just then: while they are, what was before must be
+    /// kept, and nothing new is needed.
+    fn remember(&mut self, now: Instant, suffered: Suffered, is_held: bool) {
+        let is_full = self.0.len() >= PAINS_MAX;
+        if is_full && is_held {
+            return;
+        }
+        if is_full {
+            self.0.pop_front();
+        }
+        self.0.push_back((now, suffered));
+    }
+
+    /// What had been suffered when a story began.
+    fn before(&self, started: Instant) -> Suffered {
+        let older = self.0.iter().rev().find(|(at, _)| *at <= started);
+        let (_, suffered) = older.or_else(|| self.0.front()).copied().unzip();
+        suffered.unwrap_or_default()
     }
 }
 
@@ -68,7 +102,7 @@ fn tell_events(
 }
 
 /// A record in the words of those who show it.
-fn summary(recorded: &Recorded, snapshot: &Snapshot) -> FailoverSummary {
+fn summary(recorded: &Recorded, snapshot: &Snapshot, suffered: Suffered) -> FailoverSummary {
     let record = &recorded.record;
     let name = |server: ServerId| snapshot.name(server).to_owned();
     FailoverSummary {
@@ -86,8 +120,8 @@ fn summary(recorded: &Recorded, snapshot: &Snapshot) -> FailoverSummary {
         hold_ms: between(record, RecordPhase::HoldWrites, RecordPhase::ResumeWrites),
         promote_ms: between(record, RecordPhase::Promote, RecordPhase::ResumeWrites),
         total_ms: Some(millis(record.total)),
-        clients_held: 0,
-        errors_returned: 0,
+        clients_held: suffered.holds,
+        errors_returned: suffered.errors,
         maybe_lost_bytes: record.maybe_lost.map(|bytes| bytes.0),
         sentence: record.sentence.clone(),
         phases: record
@@ -127,6 +161,39 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Two minutes of ticks: longer than a primary can fail to answer before writes are held.
+const PAINS_MAX: usize = 480;
 const TICK: Duration = Duration::from_millis(250);
 const TICKS_PER_SAMPLE: u32 = 4;
 const TICKS_PER_REAP: u32 = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pain(holds: u64) -> Suffered {
+        Suffered { holds, errors: 0 }
+    }
+
+    #[test]
+    fn what_was_suffered_before_a_story_is_not_counted_to_it() {
+        let zero = clock::now();
+        let at = |tick: u64| zero + TICK * u32::try_from(tick).unwrap();
+        let mut pains = Pains::default();
+        assert_eq!(pains.before(zero), pain(0));
+        (0..1000).for_each(|tick| pains.remember(at(tick), pain(tick), false));
+        assert_eq!(pains.before(at(900)), pain(900));
+        assert_eq!(pains.before(at(900) + TICK / 2), pain(900));
+        assert_eq!(pains.0.len(), PAINS_MAX);
+    }
+
+    #[test]
+    fn a_hold_of_any_length_keeps_what_was_before_it() {
+        let zero = clock::now();
+        let at = |tick: u64| zero + TICK * u32::try_from(tick).unwrap();
+        let mut pains = Pains::default();
+        (0..1000).for_each(|tick| pains.remember(at(tick), pain(tick), false));
+        (1000..9000).for_each(|tick| pains.remember(at(tick), pain(tick), true));
+        assert_eq!(pains.before(at(998)), pain(998));
+    }
+}

@@ -27,7 +27,7 @@ use crate::net::Stream;
 use crate::session::{
     Catalog, Condition, Input, Intent, Note, Output, Refusal, Route, ServerSide, Session, World,
 };
-use crate::telemetry::{ClientEntry, ClientState};
+use crate::telemetry::{ClientEntry, ClientState, Hold};
 use crate::upstream::{self, GetError, Lease, PoolHandle};
 use crate::wire::{FrameError, Limits, Splitter, backend};
 
@@ -37,6 +37,8 @@ pub(super) struct Card {
     pub(super) database: String,
     pub(super) entry: ClientEntry,
     pub(super) state: ClientState,
+    /// While a statement waits for a primary.
+    pub(super) hold: Option<Hold>,
 }
 
 /// A session with its sockets.
@@ -102,6 +104,7 @@ impl Conversation {
                 database: arrived.login.database.clone(),
                 entry: arrived.entry,
                 state: ClientState::Idle,
+                hold: None,
             },
             client,
             client_input: arrived.input,
@@ -460,6 +463,9 @@ impl Conversation {
         };
         if state != self.card.state {
             self.card.state = state;
+            if state != ClientState::Waiting {
+                self.card.hold = None;
+            }
             self.card.entry.set_state(state, self.now);
         }
     }

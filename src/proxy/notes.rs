@@ -4,7 +4,8 @@ use tracing::{debug, info};
 
 use super::Proxy;
 use super::drive::Card;
-use crate::cluster::{Role, ServerId};
+use crate::clock;
+use crate::cluster::{HoldCause, Role, ServerId, Writes};
 use crate::session::{Note, RetryCause, Why};
 use crate::telemetry;
 
@@ -23,8 +24,10 @@ pub(super) fn record(proxy: &Proxy, card: &mut Card, note: Note) {
         }
         Note::Held => {
             telemetry.not_routed(Why::HeldFailover);
+            card.hold = Some(telemetry.hold(hold_cause(proxy), clock::now()));
         }
         Note::Released { since } => {
+            end_hold(card);
             debug!(session = card.client, waited_since = ?since, "statement goes on");
         }
         Note::Misrouted { server } => {
@@ -44,8 +47,24 @@ pub(super) fn record(proxy: &Proxy, card: &mut Card, note: Note) {
             card.entry.count_transaction();
         }
         Note::Refused { sqlstate } => {
+            end_hold(card);
             telemetry.error_returned(telemetry::ErrorOrigin::Router, sqlstate);
         }
+    }
+}
+
+fn end_hold(card: &mut Card) {
+    if let Some(hold) = card.hold.take() {
+        hold.release(clock::now());
+    }
+}
+
+/// Why statements for the primary wait now. When none does, this one could not reach it, which is
+/// how a failover begins.
+fn hold_cause(proxy: &Proxy) -> HoldCause {
+    match proxy.snapshot.load().writes {
+        Writes::Held { cause, .. } => cause,
+        Writes::Open(_) => HoldCause::Failover,
     }
 }
 

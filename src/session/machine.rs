@@ -469,12 +469,10 @@ impl Session {
         held: Option<Held>,
         out: &mut Vec<Output>,
     ) -> State {
-        out.push(Output::Note(Note::Refused {
-            sqlstate: refusal.sqlstate().0,
-        }));
         if refusal.ends_session() {
             return refuse_and_close(refusal, held, out);
         }
+        note_refused(refusal, out);
         reply::refusal(out, refusal);
         match complete {
             true => {
@@ -543,8 +541,15 @@ pub(super) fn refuse_and_close(
     held: Option<Held>,
     out: &mut Vec<Output>,
 ) -> State {
+    note_refused(refusal, out);
     reply::refusal(out, refusal);
     terminate(held, out)
+}
+
+fn note_refused(refusal: &Refusal, out: &mut Vec<Output>) {
+    out.push(Output::Note(Note::Refused {
+        sqlstate: refusal.sqlstate().0,
+    }));
 }
 
 /// Ends the session. A connection that was held has the session's state on it.

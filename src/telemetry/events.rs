@@ -61,9 +61,9 @@ pub struct FailoverSummary {
     pub promote_ms: Option<u64>,
     /// From the last sign of life to the first write.
     pub total_ms: Option<u64>,
-    /// How many clients waited.
+    /// How many statements waited for a primary meanwhile.
     pub clients_held: u64,
-    /// How many clients got an error.
+    /// How many errors of ours told of a server that was lost or missing.
     pub errors_returned: u64,
     /// How much WAL of the old primary may be lost; `None` when that is not known.
     pub maybe_lost_bytes: Option<u64>,

@@ -29,6 +29,10 @@ pub struct Telemetry {
     pub(super) logins: CounterTable,
     pub(super) transactions: CounterTable,
     pub(super) errors: ClassCounters,
+    /// Errors of ours that told a client of a server that was lost or missing.
+    losses: AtomicU64,
+    /// Waits for a primary that ever began.
+    holds: AtomicU64,
     pub(super) parse_cache_hits: AtomicU64,
     pub(super) parse_cache_misses: AtomicU64,
     pub(super) parse_failures: AtomicU64,
@@ -88,6 +92,29 @@ pub struct Hold {
     since: Instant,
 }
 
+/// What clients felt of lost servers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Suffered {
+    /// Statements that waited for a primary.
+    pub holds: u64,
+    /// Errors about a connection, a transaction or a primary that was lost.
+    pub errors: u64,
+}
+
+impl Suffered {
+    /// What came after `earlier`.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Self {
+        Self {
+            holds: self.holds.saturating_sub(earlier.holds),
+            errors: self.errors.saturating_sub(earlier.errors),
+        }
+    }
+}
+
+/// The errors of ours that a lost server brings: a connection failure, an outcome that is not known,
+/// a transaction that is gone, no primary in time.
+const LOSSES: [&str; 4] = ["08006", "08007", "40001", "57P03"];
 /// The roles that traffic is counted by. A server of unknown role gets none.
 pub(super) const ROLES: [Role; 2] = [Role::Primary, Role::Replica];
 /// What a statement needed, with its word.
@@ -127,6 +154,8 @@ impl Telemetry {
             logins: CounterTable::new(1, LoginResult::ALL.len()),
             transactions: CounterTable::new(1, ROLES.len()),
             errors: ClassCounters::new(ErrorOrigin::ALL.len()),
+            losses: AtomicU64::new(0),
+            holds: AtomicU64::new(0),
             parse_cache_hits: AtomicU64::new(0),
             parse_cache_misses: AtomicU64::new(0),
             parse_failures: AtomicU64::new(0),
@@ -219,6 +248,17 @@ impl Telemetry {
     /// Counts an error that a client got. What is not an SQLSTATE is counted as `XX`.
     pub fn error_returned(&self, origin: ErrorOrigin, sqlstate: &str) {
         self.errors.increment(origin as usize, sqlstate);
+        if matches!(origin, ErrorOrigin::Router) && LOSSES.contains(&sqlstate) {
+            self.losses.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// What clients have felt of lost servers since the router started.
+    pub fn suffered(&self) -> Suffered {
+        Suffered {
+            holds: self.holds.load(Ordering::Relaxed),
+            errors: self.losses.load(Ordering::Relaxed),
+        }
     }
 
     /// Counts a text whose facts were known.
@@ -259,6 +299,7 @@ impl Telemetry {
         if let Some(held) = self.held.get(hold_number(cause)) {
             held.fetch_add(1, Ordering::Relaxed);
         }
+        self.holds.fetch_add(1, Ordering::Relaxed);
         Hold {
             telemetry: Arc::clone(self),
             cause,

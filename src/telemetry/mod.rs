@@ -29,6 +29,6 @@ pub use directory::{
 };
 pub use events::{CandidateSummary, Event, Events, FailoverSummary, PhaseSummary, Severity};
 pub use log::{LogError, LogFormat, LogHandle, init};
-pub use meters::{Hold, RoutedCount, Telemetry};
+pub use meters::{Hold, RoutedCount, Suffered, Telemetry};
 pub use render::CONTENT_TYPE;
 pub use time::{Moment, rfc3339, utc};
