@@ -43,7 +43,12 @@ impl Checks {
     }
 
     pub(crate) fn sample(&mut self, observation: &Observation, snapshot: &Snapshot) {
-        if let (Ok(sighting), Some(lineage)) = (&observation.outcome, snapshot.lineage)
+        // The program asks a server one question at a time; here an answer may be overtaken by that
+        // to a later question, and is ignored then.
+        let seen = snapshot.server(observation.server);
+        let overtaken = seen.is_some_and(|seen| seen.last_seen > Some(observation.asked_at));
+        if let (Ok(sighting), Some(lineage), false) =
+            (&observation.outcome, snapshot.lineage, overtaken)
             && !sighting.in_recovery
             && sighting.timeline == Some(lineage.timeline)
             && self.reigns.get(&snapshot.epoch) == Some(&observation.server)
