@@ -96,13 +96,19 @@ struct Reader {
 
 impl Reader {
     async fn run(self) {
+        let mut retry = RETRY_MIN;
         loop {
             let pause = match timeout(READ_LIMIT, self.read()).await {
                 Ok(Some(catalog)) => {
                     self.watched.cell.store(Some(Arc::new(catalog)));
+                    retry = RETRY_MIN;
                     REFRESH
                 }
-                Ok(None) | Err(_) => RETRY,
+                // A database that the monitor may not connect to says so each time.
+                Ok(None) | Err(_) => {
+                    retry = (retry * 2).min(RETRY_MAX);
+                    retry
+                }
             };
             if timeout(pause, self.watched.changed.notified())
                 .await
@@ -150,5 +156,6 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 const DATABASES_MAX: usize = 1000;
 const READ_LIMIT: Duration = Duration::from_secs(10);
 const REFRESH: Duration = Duration::from_secs(60);
-const RETRY: Duration = Duration::from_millis(200);
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(5);
 const BURST: Duration = Duration::from_millis(100);
