@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use super::Pools;
 use crate::clock;
 use crate::config::{self, AuthMethod, Config, Environment};
-use crate::monitor::MonitorHandle;
+use crate::monitor::{MonitorBusy, MonitorHandle};
 use crate::proxy::{Proxy, Settings};
 use crate::telemetry::Telemetry;
 
@@ -76,15 +76,14 @@ impl Reloader {
 
     /// Reads the configuration again and applies it. Returns what changed, a sentence each.
     ///
-    /// Must be called within a tokio runtime.
-    ///
     /// # Errors
     ///
     /// What is wrong with it; then nothing was applied.
     pub fn reload(&self) -> Result<Vec<String>, Vec<String>> {
-        let parts = self.lock().clone();
+        // Held to the end: of two reloads at once the later one is in force, in all its parts.
+        let parts = self.lock();
         let result = self.try_reload(parts.as_ref());
-        if let Some(parts) = &parts {
+        if let Some(parts) = &*parts {
             parts.telemetry.reloaded(clock::wall(), result.is_ok());
         }
         match &result {
@@ -107,7 +106,9 @@ impl Reloader {
             .map_err(|problems| vec![problems.to_string()])?;
         let changes = config::diff(&self.config(), &new);
         if let Some(parts) = parts {
-            parts.apply(&new);
+            parts
+                .apply(&new)
+                .map_err(|busy| vec![format!("{busy}: nothing was changed, try again")])?;
         }
         self.config.store(Arc::new(new));
         let sentence = |change: &config::Change| {
@@ -128,7 +129,9 @@ impl Reloader {
 }
 
 impl Parts {
-    fn apply(&self, config: &Config) {
+    /// What can fail comes first, and then all of it is done.
+    fn apply(&self, config: &Config) -> Result<(), MonitorBusy> {
+        let place = self.monitor.place_for_rules()?;
         if let Some(proxy) = self.proxy.upgrade() {
             let mut new = settings(config);
             // What needs a restart stays as it is.
@@ -138,13 +141,8 @@ impl Parts {
         if let Some(upstreams) = self.upstreams.upgrade() {
             upstreams.set_rules(config.upstream.clone());
         }
-        let monitor = self.monitor.clone();
-        let rules = config.policy.clone();
-        tokio::spawn(async move {
-            if monitor.set_rules(rules).await.is_err() {
-                warn!("the monitor has stopped and took no new rules");
-            }
-        });
+        place.put(config.policy.clone());
+        Ok(())
     }
 }
 

@@ -16,6 +16,22 @@ use crate::policy::{Event, Operator, Rules};
 #[error("the monitor has stopped")]
 pub struct MonitorStopped;
 
+/// The monitor has stopped, or does not keep up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the monitor takes no new rules now")]
+pub struct MonitorBusy;
+
+/// A place for new rules in the monitor's queue.
+#[derive(Debug)]
+pub struct PlaceForRules<'a>(mpsc::Permit<'a, Event>);
+
+impl PlaceForRules<'_> {
+    /// Puts new rules in force.
+    pub fn put(self, rules: Rules) {
+        self.0.send(Event::RulesChanged(rules));
+    }
+}
+
 /// A running monitor. Clones are the same monitor.
 #[derive(Clone, Debug)]
 pub struct MonitorHandle {
@@ -61,13 +77,15 @@ impl MonitorHandle {
         self.journal.events_since(seen)
     }
 
-    /// Puts new rules in force.
+    /// A place for new rules: whoever has it can put them in force, and nothing can fail any more.
+    /// Rules are put in force in the order in which they are given.
     ///
     /// # Errors
     ///
-    /// When the monitor has stopped.
-    pub async fn set_rules(&self, rules: Rules) -> Result<(), MonitorStopped> {
-        self.send(Event::RulesChanged(rules)).await
+    /// When the monitor has stopped, or does not keep up.
+    pub fn place_for_rules(&self) -> Result<PlaceForRules<'_>, MonitorBusy> {
+        let place = self.events.try_reserve();
+        place.map(PlaceForRules).map_err(|_full| MonitorBusy)
     }
 
     /// Gives an operator's command.
