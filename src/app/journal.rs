@@ -88,11 +88,7 @@ fn tell_events(
     for event in events {
         telemetry.event(crate::telemetry::Event {
             at: event.at,
-            severity: match event.severity {
-                crate::monitor::Severity::Info => crate::telemetry::Severity::Info,
-                crate::monitor::Severity::Warning => crate::telemetry::Severity::Warning,
-                crate::monitor::Severity::Error => crate::telemetry::Severity::Error,
-            },
+            severity: event.severity,
             kind: event.kind,
             node: event.server.map(|server| snapshot.name(server).to_owned()),
             sentence: event.sentence,

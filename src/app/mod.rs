@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -29,7 +30,7 @@ use crate::config::{AuthMethod, Config};
 use crate::coordination::{StateError, StateFile};
 use crate::monitor::{self, CatalogStore, MonitorHandle, MonitorSettings};
 use crate::policy::Configured;
-use crate::proxy::{self, Parts, Proxy};
+use crate::proxy::{self, Proxy};
 use crate::session::{LoginMethod, ServerSide, Texts};
 use crate::telemetry::{Moment, Telemetry};
 use crate::upstream::{self, LookupRules, Secret, Upstreams, VerifierSource};
@@ -116,9 +117,9 @@ impl App {
         let reloader = Arc::new(Reloader::new(config, source));
         let cell = console::ProxyCell::default();
         let sources = console::sources(&reloader, &monitor, &telemetry, &cell);
-        let parts = Parts {
+        let proxy = Arc::new(Proxy {
             snapshot: Arc::clone(&monitor.snapshot),
-            settings: reload::settings(&reloader.config()),
+            settings: ArcSwap::from_pointee(reload::settings(&reloader.config())),
             upstreams: Arc::clone(&upstreams),
             texts: Texts::new(FACTS_BYTES, secret_pair()?),
             verifiers: verifier_source(&reloader.config()),
@@ -130,8 +131,8 @@ impl App {
             },
             console: console::answerer(&sources),
             mock_secret: clock::random().map_err(AppError::Entropy)?,
-        };
-        let proxy = Arc::new(Proxy::new(parts, servers));
+            state: proxy::Shared::new(servers),
+        });
         reloader.attach(&proxy, &upstreams, &monitor, &telemetry);
         cell.fill(&proxy);
         let mut app = Self {

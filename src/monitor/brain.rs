@@ -8,13 +8,14 @@ use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
 use super::actions::{self, Site};
-use super::events::{Journal, MonitorEvent, Recorded, Severity};
+use super::events::{Journal, MonitorEvent, Recorded};
 use super::handle::MonitorHandle;
 use super::prober::{self, Pace, Prober};
 use super::{Deps, Keep, MonitorSettings};
 use crate::clock;
 use crate::cluster::{ServerId, ServerState, Snapshot};
 use crate::policy::{Action, Alert, Configured, Event, Outcome, Remembered, Rules, Supervisor};
+use crate::telemetry::Severity;
 
 struct Brain {
     supervisor: Supervisor,

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use crate::cluster::ServerId;
 use crate::policy::FailoverRecord;
+use crate::telemetry::Severity;
 
 /// One line of `SHOW EVENTS`.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,17 +21,6 @@ pub struct MonitorEvent {
     pub server: Option<ServerId>,
     /// What happened.
     pub sentence: String,
-}
-
-/// How bad an event is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// Good to know.
-    Info,
-    /// Somebody should look.
-    Warning,
-    /// Somebody must act.
-    Error,
 }
 
 /// A failover record with the wall-clock time of its beginning.

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use crate::policy::{Configured, Remembered, Rules};
 
-pub use events::{MonitorEvent, Recorded, Severity};
+pub use events::{MonitorEvent, Recorded};
 pub use handle::{MonitorBusy, MonitorHandle, MonitorStopped, PlaceForRules};
 
 /// Who we are when we look at the servers.

@@ -78,7 +78,8 @@ pub struct Proxy {
     pub console: ConsoleAnswer,
     /// Random, the same for the life of the process.
     pub mock_secret: [u8; 32],
-    state: Shared,
+    /// What the sessions keep among themselves.
+    pub state: Shared,
 }
 
 /// Is told of a server whose connection was refused or broke.
@@ -96,7 +97,7 @@ pub trait Catalogs: Send + Sync {
 }
 
 /// What sessions of one router share and nobody else sees.
-struct Shared {
+pub struct Shared {
     bells: doorbell::Doorbells,
     cancels: cancel::CancelKeys,
     /// Connections lent, by server.
@@ -107,55 +108,21 @@ struct Shared {
     greetings: Mutex<BTreeMap<login::GreetingKey, login::Greeting>>,
 }
 
-/// The parts that a [`Proxy`] is built from.
-pub struct Parts {
-    /// See [`Proxy::snapshot`].
-    pub snapshot: Arc<ArcSwap<Snapshot>>,
-    /// See [`Proxy::settings`].
-    pub settings: Settings,
-    /// See [`Proxy::upstreams`].
-    pub upstreams: Arc<Upstreams<Option<Box<ServerSide>>>>,
-    /// See [`Proxy::texts`].
-    pub texts: Texts,
-    /// See [`Proxy::verifiers`].
-    pub verifiers: VerifierSource,
-    /// See [`Proxy::telemetry`].
-    pub telemetry: Arc<Telemetry>,
-    /// See [`Proxy::catalogs`].
-    pub catalogs: Box<dyn Catalogs>,
-    /// See [`Proxy::on_loss`].
-    pub on_loss: OnLoss,
-    /// See [`Proxy::console`].
-    pub console: ConsoleAnswer,
-    /// See [`Proxy::mock_secret`].
-    pub mock_secret: [u8; 32],
+impl Shared {
+    /// Nobody is connected yet to a cluster of so many servers.
+    pub fn new(servers: usize) -> Self {
+        Self {
+            bells: doorbell::Doorbells::default(),
+            cancels: cancel::CancelKeys::default(),
+            busy: (0..servers).map(|_| AtomicU32::new(0)).collect(),
+            next_client: AtomicU64::new(1),
+            draining: AtomicBool::new(false),
+            greetings: Mutex::default(),
+        }
+    }
 }
 
 impl Proxy {
-    /// A proxy for a cluster of so many servers.
-    pub fn new(parts: Parts, servers: usize) -> Self {
-        Self {
-            snapshot: parts.snapshot,
-            settings: ArcSwap::from_pointee(parts.settings),
-            upstreams: parts.upstreams,
-            texts: parts.texts,
-            verifiers: parts.verifiers,
-            telemetry: parts.telemetry,
-            catalogs: parts.catalogs,
-            on_loss: parts.on_loss,
-            console: parts.console,
-            mock_secret: parts.mock_secret,
-            state: Shared {
-                bells: doorbell::Doorbells::default(),
-                cancels: cancel::CancelKeys::default(),
-                busy: (0..servers).map(|_| AtomicU32::new(0)).collect(),
-                next_client: AtomicU64::new(1),
-                draining: AtomicBool::new(false),
-                greetings: Mutex::default(),
-            },
-        }
-    }
-
     /// Tells the statements that wait that the cluster changed.
     pub fn cluster_changed(&self) {
         self.state.bells.ring_all(doorbell::ring::SNAPSHOT);
@@ -220,9 +187,9 @@ impl fmt::Debug for Proxy {
     }
 }
 
-impl fmt::Debug for Parts {
+impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Parts").finish_non_exhaustive()
+        f.debug_struct("Shared").finish_non_exhaustive()
     }
 }
 
