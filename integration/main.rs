@@ -32,5 +32,6 @@ mod with_postgres {
     mod prepared;
     mod protocol;
     mod reload;
+    mod replication;
     mod routing;
 }

@@ -213,7 +213,7 @@ impl App {
         self.stop_accepting.notify_waiters();
         self.stop_accepting.notify_one();
         let deadline = Instant::now() + grace;
-        while self.proxy.clients() > 0 && Instant::now() < deadline {
+        while self.proxy.clients() > self.proxy.replicating() && Instant::now() < deadline {
             sleep(READY_POLL).await;
         }
         self.proxy.kill();

@@ -104,6 +104,7 @@ impl<'a> Builder<'a> {
             state_dir: self.path("state.dir"),
             limits: Limits {
                 max_client_connections: self.count(&format!("cluster.{cluster}.pool.max_clients")),
+                replication_connections: self.count("limits.replication_connections"),
                 worker_threads: self.count("limits.worker_threads"),
             },
             cluster: self.cluster(cluster, hosts),

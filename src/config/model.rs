@@ -164,6 +164,8 @@ pub enum LogFormat {
 pub struct Limits {
     /// How many clients may be connected.
     pub max_client_connections: usize,
+    /// How many clients may replicate.
+    pub replication_connections: usize,
     /// How many threads move bytes; 0 leaves it to the program.
     pub worker_threads: usize,
 }

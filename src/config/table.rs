@@ -428,6 +428,18 @@ pub static SETTINGS: &[Setting] = &[
          wake each other.",
     ),
     row(
+        "limits.replication_connections",
+        Kind::Count {
+            min: 0,
+            max: 10_000,
+        },
+        "10",
+        Reload,
+        "How many clients may replicate through pgherd, such as `pg_basebackup` or a logical \
+         subscriber. Each has a connection of its own to a server, beside the pools; the server's \
+         `max_wal_senders` bounds them as well. 0 lets none in.",
+    ),
+    row(
         "limits.login_timeout",
         TIME,
         "15s",

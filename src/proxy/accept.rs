@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use super::drive::Conversation;
+use super::login::Entered;
 use super::{Proxy, login};
 use crate::net::Stream;
 
@@ -48,10 +49,14 @@ async fn session(proxy: Arc<Proxy>, stream: TcpStream) {
         return;
     }
     // The future of a login is large and short: it is not part of the session's.
-    let Some(arrived) = Box::pin(login::log_in(&proxy, &mut stream, client, peer)).await else {
-        return;
-    };
-    Conversation::new(proxy, stream, arrived).run().await;
+    match Box::pin(login::log_in(&proxy, &mut stream, client, peer)).await {
+        Some(Entered::Session(arrived)) => {
+            Conversation::new(proxy, stream, *arrived).run().await;
+        }
+        // Boxed: it is rare, and the future of every session would be as large.
+        Some(Entered::Replication(tunnel)) => Box::pin(tunnel.run(stream)).await,
+        None => {}
+    }
 }
 
 /// A client that vanished without a word is noticed after this long, and a few probes.

@@ -10,12 +10,14 @@ use tracing::debug;
 
 use super::cancel::CancelSlot;
 use super::doorbell::Doorbell;
+use super::tunnel::Tunnel;
 use super::{Proxy, lock};
 use crate::clock;
 use crate::cluster::{Address, ServerState};
 use crate::net::Stream;
 use crate::session::{
-    Credential, Identity, Login, LoginInput, LoginOutput, LoginSettings, TextSettings,
+    Credential, Identity, Login, LoginInput, LoginOutput, LoginSettings, ReplicationMode,
+    TextSettings,
 };
 use crate::telemetry::{ClientEntry, ClientInfo, LoginResult};
 use crate::upstream::{self, GetError, Secret};
@@ -40,6 +42,14 @@ pub(super) struct Arrived {
     pub(super) splitter: Splitter,
     pub(super) presence: Presence,
     pub(super) entry: ClientEntry,
+}
+
+/// How a client came in.
+pub(super) enum Entered {
+    /// As one that has a session.
+    Session(Box<Arrived>),
+    /// As one that replicates.
+    Replication(Box<Tunnel>),
 }
 
 /// What others find a session by: its bell and its cancel key. They are taken down with it,
@@ -85,7 +95,7 @@ pub(super) enum Console {
 }
 
 /// How a login that failed is counted.
-struct Failed(LoginResult);
+pub(super) struct Failed(LoginResult);
 
 /// Logs a client in; `None` when it did not come so far. It has been told why.
 pub(super) async fn log_in(
@@ -93,7 +103,7 @@ pub(super) async fn log_in(
     stream: &mut Stream,
     client: u64,
     peer: Option<SocketAddr>,
-) -> Option<Arrived> {
+) -> Option<Entered> {
     let limit = proxy.settings.load().session.login_timeout;
     let attempt = Attempt {
         proxy,
@@ -121,17 +131,18 @@ pub(super) async fn log_in(
     }
 }
 
-struct Attempt<'a> {
-    proxy: &'a Arc<Proxy>,
+pub(super) struct Attempt<'a> {
+    pub(super) proxy: &'a Arc<Proxy>,
     stream: &'a mut Stream,
     client: u64,
     peer: Option<SocketAddr>,
-    input: BytesMut,
+    /// What the client has sent and nobody has handled.
+    pub(super) input: BytesMut,
     splitter: Splitter,
 }
 
 impl Attempt<'_> {
-    async fn run(mut self) -> Result<Arrived, Failed> {
+    async fn run(mut self) -> Result<Entered, Failed> {
         let identity = self.identify().await?;
         let settings = self.proxy.settings.load_full();
         if self.proxy.is_draining() {
@@ -140,7 +151,17 @@ impl Attempt<'_> {
                 .refuse(SqlState::CANNOT_CONNECT_NOW, text, FAILED_SERVER)
                 .await);
         }
-        let is_console = CONSOLE_DATABASES.contains(&identity.database.as_str());
+        // What replicates the whole server belongs to no database, whatever it names.
+        let has_database = identity
+            .replication
+            .as_ref()
+            .is_none_or(|wanted| wanted.mode == ReplicationMode::Logical);
+        let is_console = has_database && CONSOLE_DATABASES.contains(&identity.database.as_str());
+        if is_console && identity.replication.is_some() {
+            let text = "the console has nothing to replicate";
+            let state = SqlState::FEATURE_NOT_SUPPORTED;
+            return Err(self.refuse(state, text, REJECTED).await);
+        }
         let console = match is_console {
             false => Console::No,
             true if settings.admins.contains(&identity.user) => Console::Admin,
@@ -164,19 +185,24 @@ impl Attempt<'_> {
             .databases
             .iter()
             .any(|name| name == "*" || *name == identity.database);
-        if !is_console && !is_served {
+        if has_database && !is_console && !is_served {
             let text = format!("database \"{}\" is not served here", identity.database);
             let result = LoginResult::NoSuchDatabase;
             return Err(self
                 .refuse(SqlState::INVALID_CATALOG_NAME, &text, result)
                 .await);
         }
+        if let Some(wanted) = &identity.replication {
+            let tunnel = self.replicate(&identity, wanted).await?;
+            return Ok(Entered::Replication(Box::new(tunnel)));
+        }
         let login = Arc::new(to_upstream(&identity));
         let greeting = match is_console {
             true => Arc::new(console_greeting()),
             false => self.greeting(&login).await?,
         };
-        self.welcome(&identity, login, console, &greeting).await
+        let arrived = self.welcome(&identity, login, console, &greeting).await?;
+        Ok(Entered::Session(Box::new(arrived)))
     }
 
     /// Reads until the client has said, and proved, who it is.
@@ -363,9 +389,7 @@ impl Attempt<'_> {
         console: Console,
         greeting: &Greeting,
     ) -> Result<Arrived, Failed> {
-        let secret_bytes = if identity.minor >= 2 { 32 } else { 4 };
-        let presence = Presence::new(self.proxy, self.client, secret_bytes)
-            .map_err(|_no_entropy| Failed(FAILED_SERVER))?;
+        let presence = self.presence(identity)?;
         let mut settings = TextSettings::default();
         let mut out = BytesMut::new();
         for (name, value) in greeting.iter() {
@@ -382,24 +406,7 @@ impl Attempt<'_> {
         backend::ready(&mut out, TransactionStatus::Idle);
         self.send(&out).await?;
         self.splitter.set_phase(Phase::Session);
-        let info = ClientInfo {
-            id: self.client,
-            user: identity.user.as_str().into(),
-            database: identity.database.as_str().into(),
-            application_name: login
-                .parameters
-                .get("application_name")
-                .map(String::as_str)
-                .unwrap_or_default()
-                .into(),
-            address: self.peer,
-            connected_at: clock::wall(),
-        };
-        let entry = self
-            .proxy
-            .telemetry
-            .directory()
-            .register_client(info, clock::now());
+        let entry = self.register(identity);
         Ok(Arrived {
             client: self.client,
             login,
@@ -410,6 +417,31 @@ impl Attempt<'_> {
             presence,
             entry,
         })
+    }
+
+    /// Hangs up what others find the client by.
+    pub(super) fn presence(&self, identity: &Identity) -> Result<Presence, Failed> {
+        let secret_bytes = if identity.minor >= 2 { 32 } else { 4 };
+        Presence::new(self.proxy, self.client, secret_bytes)
+            .map_err(|_no_entropy| Failed(FAILED_SERVER))
+    }
+
+    /// Its line in SHOW CLIENTS.
+    pub(super) fn register(&self, identity: &Identity) -> ClientEntry {
+        let mut parameters = identity.parameters.iter();
+        let application_name = parameters
+            .find(|(name, _)| name == "application_name")
+            .map(|(_, value)| value.as_str());
+        let info = ClientInfo {
+            id: self.client,
+            user: identity.user.as_str().into(),
+            database: identity.database.as_str().into(),
+            application_name: application_name.unwrap_or_default().into(),
+            address: self.peer,
+            connected_at: clock::wall(),
+        };
+        let directory = self.proxy.telemetry.directory();
+        directory.register_client(info, clock::now())
     }
 
     /// Passes a cancel request on, and waits until its server took it: the client takes our
@@ -431,12 +463,17 @@ impl Attempt<'_> {
         }
     }
 
-    async fn send(&mut self, bytes: &[u8]) -> Result<(), Failed> {
+    pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), Failed> {
         let sent = self.stream.write_all(bytes).await;
         sent.map_err(|_gone| Failed(LoginResult::Disconnected))
     }
 
-    async fn refuse(&mut self, sqlstate: SqlState, text: &str, result: LoginResult) -> Failed {
+    pub(super) async fn refuse(
+        &mut self,
+        sqlstate: SqlState,
+        text: &str,
+        result: LoginResult,
+    ) -> Failed {
         let mut out = BytesMut::new();
         let fields = ErrorFields::new(Severity::Fatal, sqlstate, text.to_owned());
         backend::error(&mut out, &fields);
@@ -447,7 +484,7 @@ impl Attempt<'_> {
     }
 
     /// Refuses a client in the words of the server that refused us, or in ours.
-    async fn refuse_by(&mut self, error: &GetError) -> Failed {
+    pub(super) async fn refuse_by(&mut self, error: &GetError) -> Failed {
         if let GetError::Connect(connect) = error
             && let Some(server) = connect.server_error()
         {
@@ -470,7 +507,7 @@ impl Attempt<'_> {
     }
 }
 
-fn to_upstream(identity: &Identity) -> upstream::Login {
+pub(super) fn to_upstream(identity: &Identity) -> upstream::Login {
     upstream::Login {
         database: identity.database.clone(),
         user: identity.user.clone(),
@@ -507,7 +544,7 @@ fn console_greeting() -> BTreeMap<String, String> {
 
 const CONSOLE_DATABASES: [&str; 2] = ["pgherd", "pgbouncer"];
 const REJECTED: LoginResult = LoginResult::Rejected;
-const FAILED_SERVER: LoginResult = LoginResult::NoServer;
+pub(super) const FAILED_SERVER: LoginResult = LoginResult::NoServer;
 const READ_BYTES: usize = 4096;
 const GREETINGS_MAX: usize = 1000;
 /// How long a client that was here before waits for news from a server.

@@ -15,6 +15,8 @@ mod lent;
 mod login;
 mod notes;
 mod queue;
+mod replicate;
+mod tunnel;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -44,6 +46,8 @@ pub struct Settings {
     pub wait_timeout: Duration,
     /// How many clients may be connected.
     pub clients_max: usize,
+    /// How many of them may replicate.
+    pub replication_max: usize,
     /// How clients prove who they are.
     pub method: LoginMethod,
     /// The users of a file; `None` asks the cluster.
@@ -104,6 +108,7 @@ pub struct Shared {
     busy: Vec<AtomicU32>,
     next_client: AtomicU64,
     draining: AtomicBool,
+    replicating: Arc<replicate::Places>,
     /// The reported settings that a login was last greeted with, for when no server can be asked.
     greetings: Mutex<BTreeMap<login::GreetingKey, login::Greeting>>,
 }
@@ -117,6 +122,7 @@ impl Shared {
             busy: (0..servers).map(|_| AtomicU32::new(0)).collect(),
             next_client: AtomicU64::new(1),
             draining: AtomicBool::new(false),
+            replicating: Arc::default(),
             greetings: Mutex::default(),
         }
     }
@@ -147,6 +153,11 @@ impl Proxy {
     /// How many clients are connected.
     pub fn clients(&self) -> usize {
         self.state.bells.count()
+    }
+
+    /// How many of them replicate: these end by themselves only when somebody else does.
+    pub fn replicating(&self) -> usize {
+        self.state.replicating.taken()
     }
 
     /// Whether it takes no new clients any more.

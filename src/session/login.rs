@@ -6,7 +6,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::reply;
+use super::{Replication, replication, reply};
 use crate::wire::frontend::SaslInitialResponse;
 use crate::wire::scram::{ClientKey, ScramError, ServerExchange, ServerKey, Verifier};
 use crate::wire::{
@@ -117,6 +117,8 @@ pub struct Identity {
     pub secret: Credential,
     /// The minor version of the protocol.
     pub minor: u16,
+    /// Set for a client that replicates.
+    pub replication: Option<Replication>,
 }
 
 /// With what we can log in to the servers as a client.
@@ -222,16 +224,8 @@ impl Login {
                 startup::negotiate_protocol_version(to, &startup);
             })));
         }
-        let wants_replication = startup
-            .parameter("replication")
-            .is_some_and(|value| !matches!(value, b"" | b"false" | b"off" | b"no" | b"0"));
-        if wants_replication {
-            return refuse(
-                out,
-                SqlState::FEATURE_NOT_SUPPORTED,
-                "replication connections are not supported: connect to the server itself"
-                    .to_owned(),
-            );
+        if let Err(problem) = replication::wanted(&startup) {
+            return refuse(out, SqlState::INVALID_PARAMETER_VALUE, problem.to_string());
         }
         let Ok(user) = std::str::from_utf8(startup.user()).map(str::to_owned) else {
             return refuse(
@@ -364,6 +358,8 @@ fn admit(startup: &Startup, secret: Credential, out: &mut Vec<LoginOutput>) -> S
         parameters,
         secret,
         minor: startup.accepted_minor(),
+        // What makes no sense was refused at the beginning.
+        replication: replication::wanted(startup).unwrap_or_default(),
     })));
     State::Done
 }

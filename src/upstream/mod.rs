@@ -12,6 +12,7 @@
 mod auth;
 mod cancel;
 mod connection;
+mod direct;
 mod error;
 mod frame;
 mod gate;
@@ -31,6 +32,7 @@ mod tests;
 
 pub use cancel::cancel;
 pub use connection::Connection;
+pub use direct::Direct;
 pub use error::{AuthMethod, ConnectError, Fault, Full, GetError, ServerError};
 pub use identity::{Login, Secret};
 pub use lease::Lease;

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
 
+use super::direct::Direct;
 use super::gate::Shared;
 use super::lease::Lease;
 use super::pool::PoolHandle;
@@ -105,6 +106,15 @@ impl<S: Default + Send + 'static> Upstreams<S> {
         for pool in self.handles() {
             pool.resize(size);
         }
+    }
+
+    /// Opens a connection that belongs to no pool, for one client alone.
+    ///
+    /// # Errors
+    ///
+    /// `UnknownServer`, and `Connect` when the server cannot be reached or refuses the login.
+    pub async fn open_direct(&self, server: ServerId, login: &Login) -> Result<Direct, GetError> {
+        Direct::open(&self.shared, server, login).await
     }
 
     /// Where a server listens, for a cancel request.

@@ -17,6 +17,7 @@
 )]
 
 pub mod backend;
+mod edge;
 pub mod fields;
 pub mod frame;
 pub mod frontend;
@@ -32,6 +33,7 @@ mod checks;
 mod tests;
 
 pub use backend::TransactionStatus;
+pub use edge::Edge;
 pub use fields::{ErrorFields, ErrorView, Severity};
 pub use frame::{Cut, Frame, FrameError, Head, Limits, Phase, Splitter};
 pub use reader::ViewError;

@@ -9,3 +9,5 @@
 mod chaos;
 mod scripts;
 mod words;
+
+pub(in crate::session) use scripts::snapshot;

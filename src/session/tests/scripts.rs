@@ -438,7 +438,7 @@ pub(super) fn catalog() -> Catalog {
 }
 
 /// A cluster in which the first of `members` is the primary and the others serve.
-pub(super) fn snapshot(now: Instant, epoch: u64, members: &str) -> Snapshot {
+pub(in crate::session) fn snapshot(now: Instant, epoch: u64, members: &str) -> Snapshot {
     let members: Vec<_> = members.split(' ').collect();
     let id = |name: &str| NAMES.iter().position(|known| *known == name);
     let primary = id(members[0]);

@@ -40,6 +40,8 @@ codes! {
         Waiting = "waiting",
         /// It is silent inside a transaction, and keeps a connection.
         InTransaction = "in_transaction",
+        /// It replicates, over a connection of its own.
+        Replication = "replication",
     }
 }
 

@@ -30,6 +30,8 @@ codes! {
         Idle = "idle",
         /// A client has it.
         Active = "active",
+        /// It belongs to no pool: a client replicates over it.
+        Replication = "replication",
     }
 }
 
@@ -72,6 +74,12 @@ impl ServerEntry {
         self.record.leases.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Says that a client has it for itself, to replicate.
+    pub fn replicate(&self) {
+        let replication = ServerConnectionState::Replication as u8;
+        self.record.state.store(replication, Ordering::Relaxed);
+    }
+
     /// Says that it is back in its pool.
     pub fn give_back(&self) {
         let idle = ServerConnectionState::Idle as u8;
@@ -94,15 +102,14 @@ impl Drop for ServerEntry {
 
 impl Record {
     fn view(&self) -> ServerConnectionView {
-        let active = self.state.load(Ordering::Relaxed) == ServerConnectionState::Active as u8;
+        let state = usize::from(self.state.load(Ordering::Relaxed));
         ServerConnectionView {
             id: self.id,
             info: self.info.clone(),
-            state: if active {
-                ServerConnectionState::Active
-            } else {
-                ServerConnectionState::Idle
-            },
+            state: ServerConnectionState::ALL
+                .get(state)
+                .copied()
+                .unwrap_or(ServerConnectionState::Idle),
             queries: self.queries.load(Ordering::Relaxed),
             leases: self.leases.load(Ordering::Relaxed),
         }
