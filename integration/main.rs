@@ -34,4 +34,5 @@ mod with_postgres {
     mod reload;
     mod replication;
     mod routing;
+    mod tls;
 }

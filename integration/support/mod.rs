@@ -1,10 +1,12 @@
 //! What the tests stand on: servers, a router in front of them, a client that chooses its bytes.
 
+mod certificates;
 mod cluster;
 mod link;
 mod router;
 mod wait;
 
+pub(crate) use certificates::{Authority, Files, psql};
 pub(crate) use cluster::{shared, start, test, test_alone};
 pub(crate) use link::{Message, Raw, fields, tags};
 pub(crate) use router::{Router, config_text, memory_kb, rows, value};

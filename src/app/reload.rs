@@ -9,9 +9,10 @@ use tracing::{info, warn};
 
 use super::Pools;
 use crate::clock;
-use crate::config::{self, AuthMethod, Config, Environment};
+use crate::config::{self, AuthMethod, Config, Environment, ListenTlsMode};
 use crate::monitor::{MonitorBusy, MonitorHandle};
 use crate::proxy::{Proxy, Settings};
+use crate::session::TlsOffer;
 use crate::telemetry::Telemetry;
 
 /// Where a configuration is read from, again and again.
@@ -162,6 +163,12 @@ pub(super) fn settings(config: &Config) -> Settings {
                 .map(|user| (user.name.clone(), user.secret.reveal().to_owned()))
                 .collect::<BTreeMap<_, _>>()
         }),
+        tls: config.listen.tls.acceptor.clone(),
+        tls_offer: match (config.listen.tls.mode, &config.listen.tls.acceptor) {
+            (ListenTlsMode::Disable, _) | (_, None) => TlsOffer::No,
+            (ListenTlsMode::Allow, Some(_)) => TlsOffer::Offered,
+            (ListenTlsMode::Require, Some(_)) => TlsOffer::Required,
+        },
         databases: config.cluster.databases.clone(),
         admins: config.admin.users.clone(),
         watchers: config.admin.stats_users.clone(),

@@ -147,7 +147,11 @@ impl<'a> Builder<'a> {
             let place = self.entry("listen.http").and_then(|entry| entry.place);
             self.not_a_listener(place, &text);
         }
-        Listen { postgres, http }
+        Listen {
+            postgres,
+            http,
+            tls: self.listen_tls(),
+        }
     }
 
     fn not_a_listener(&mut self, place: Option<Place>, text: &str) {
@@ -400,7 +404,13 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn error(&mut self, code: Code, place: Option<Place>, message: String, help: Option<String>) {
+    pub(super) fn error(
+        &mut self,
+        code: Code,
+        place: Option<Place>,
+        message: String,
+        help: Option<String>,
+    ) {
         self.problems.push(Problem {
             severity: Severity::Error,
             code,
@@ -410,7 +420,7 @@ impl<'a> Builder<'a> {
         });
     }
 
-    fn entry(&mut self, key: &str) -> Option<Entry> {
+    pub(super) fn entry(&mut self, key: &str) -> Option<Entry> {
         let entry = self.entries.iter().find(|entry| entry.key == key)?.clone();
         self.read.insert(entry.setting.key);
         Some(entry)
@@ -445,7 +455,7 @@ impl<'a> Builder<'a> {
         self.value(key) == Some(Value::Flag(true))
     }
 
-    fn word(&mut self, key: &str) -> &'static str {
+    pub(super) fn word(&mut self, key: &str) -> &'static str {
         match self.value(key) {
             Some(Value::Word(word)) => word,
             _ => "",
@@ -459,7 +469,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn path(&mut self, key: &str) -> Option<PathBuf> {
+    pub(super) fn path(&mut self, key: &str) -> Option<PathBuf> {
         let text = self.text(key);
         (!text.is_empty()).then(|| text.into())
     }

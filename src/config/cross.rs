@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::cluster::Address;
 use crate::policy::{ConfirmBy, FailoverMode, LostBytes};
 
-use super::model::{AuthMethod, Config};
+use super::model::{AuthMethod, ClientCertificates, Config, ListenTlsMode};
 use super::problem::{Code, Place, Problem, Severity};
 
 /// All problems between settings.
@@ -14,6 +14,7 @@ pub(super) fn check(config: &Config) -> Vec<Problem> {
     problems.extend(lag(config));
     problems.extend(auth(config));
     problems.extend(listeners(config));
+    problems.extend(tls(config));
     problems.extend(failover(config));
     problems
 }
@@ -145,6 +146,33 @@ fn listeners(config: &Config) -> Vec<Problem> {
             let message = format!("host {} is where pgherd itself listens", host.address);
             let key = format!("cluster.{}.hosts", config.cluster.name);
             problems.push(conflict(config, &key, message));
+        }
+    }
+    problems
+}
+
+fn tls(config: &Config) -> Vec<Problem> {
+    let tls = &config.listen.tls;
+    let has = |key: &str| {
+        let mut entries = config.entries.iter();
+        entries.any(|entry| entry.key == key && !entry.value.to_string().is_empty())
+    };
+    let mut problems = Vec::new();
+    if tls.mode == ListenTlsMode::Require && !has("listen.tls.cert_file") {
+        let message = "listen.tls.mode = \"require\" needs cert_file and key_file".to_owned();
+        problems.push(conflict(config, "listen.tls.mode", message));
+    }
+    if tls.client_certificates == ClientCertificates::Required {
+        let key = "listen.tls.client_certs";
+        if !has("listen.tls.client_ca_file") {
+            let message = "client_certs = \"require\" needs client_ca_file".to_owned();
+            problems.push(conflict(config, key, message));
+        }
+        if tls.mode != ListenTlsMode::Require {
+            let message = "client_certs = \"require\" needs mode = \"require\": a client without \
+                           TLS is not asked for a certificate"
+                .to_owned();
+            problems.push(conflict(config, key, message));
         }
     }
     problems

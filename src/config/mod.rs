@@ -8,6 +8,7 @@
 )]
 
 mod build;
+mod build_tls;
 mod check;
 mod cross;
 #[cfg(test)]
@@ -29,8 +30,8 @@ mod value;
 
 pub use load::{load, load_text};
 pub use model::{
-    AdminConfig, AuthConfig, AuthMethod, ClusterConfig, Config, Host, Limits, Listen, LogConfig,
-    LogFormat, MonitorConfig,
+    AdminConfig, AuthConfig, AuthMethod, ClientCertificates, ClusterConfig, Config, Host, Limits,
+    Listen, ListenTls, ListenTlsMode, LogConfig, LogFormat, MonitorConfig,
 };
 pub use problem::{Code, Place, Problem, Problems, Severity};
 pub use secret::Secret;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cluster::Address;
+use crate::net::TlsAcceptor;
 use crate::{policy, session, upstream};
 
 use super::passfile::Passfile;
@@ -46,6 +47,41 @@ pub struct Listen {
     pub postgres: Vec<Address>,
     /// For health, metrics and status.
     pub http: Option<Address>,
+    /// How connections of clients are encrypted.
+    pub tls: ListenTls,
+}
+
+/// How connections of clients are encrypted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenTls {
+    /// Whether they may or must be.
+    pub mode: ListenTlsMode,
+    /// Made of the files; `None` when there is no certificate, or nobody may encrypt.
+    pub acceptor: Option<TlsAcceptor>,
+    /// Whether clients are asked for certificates, and must have one.
+    pub client_certificates: ClientCertificates,
+}
+
+/// Whether clients may or must encrypt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenTlsMode {
+    /// They cannot.
+    Disable,
+    /// They can, once there is a certificate.
+    Allow,
+    /// They must.
+    Require,
+}
+
+/// Whether clients are asked for certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientCertificates {
+    /// They are not.
+    No,
+    /// They are, and may have none.
+    Asked,
+    /// They must have one.
+    Required,
 }
 
 /// Who we are when we look at the servers.

@@ -102,7 +102,7 @@ mod tests {
     fn a_key_like_no_other_gets_the_list() {
         assert_eq!(
             suggest_for("listen.zzzzzzzzzzzz"),
-            "known here: postgres, http"
+            "known here: postgres, http, tls"
         );
     }
 

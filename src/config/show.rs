@@ -107,6 +107,15 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
             needs_restart: false,
         });
     }
+    let has_tls_change = changes.iter().any(|c| c.key.starts_with("listen.tls."));
+    if old.listen.tls.acceptor != new.listen.tls.acceptor && !has_tls_change {
+        changes.push(Change {
+            key: "listen.tls.cert_file".into(),
+            from: "the files as they were".into(),
+            to: "the files as they are".into(),
+            needs_restart: false,
+        });
+    }
     changes
 }
 

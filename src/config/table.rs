@@ -50,6 +50,52 @@ pub static SETTINGS: &[Setting] = &[
         "Health, metrics and status by HTTP: `host:port`. `\"\"` turns it off.",
     ),
     row(
+        "listen.tls.mode",
+        Kind::Choice(&["disable", "allow", "require"]),
+        "allow",
+        Reload,
+        "Whether clients may encrypt (`allow`, once there is a certificate), must (`require`), or \
+         cannot.",
+    ),
+    row(
+        "listen.tls.cert_file",
+        Kind::Text,
+        "",
+        Reload,
+        "Our certificate in PEM, followed by those that lead from it to the authority. A reload \
+         reads this file and the ones below again; connections that are there keep what they have.",
+    ),
+    row(
+        "listen.tls.key_file",
+        Kind::Text,
+        "",
+        Reload,
+        "The private key of the certificate, in PEM, without a passphrase.",
+    ),
+    row(
+        "listen.tls.client_ca_file",
+        Kind::Text,
+        "",
+        Reload,
+        "Whose certificates of clients are believed, in PEM. When it is set, clients are asked for \
+         one, and a bad one ends the connection.",
+    ),
+    row(
+        "listen.tls.client_certs",
+        Kind::Choice(&["ask", "require"]),
+        "ask",
+        Reload,
+        "What becomes of a client without a certificate, when `client_ca_file` is set: it comes in \
+         (`ask`), or not.",
+    ),
+    row(
+        "listen.tls.min_version",
+        Kind::Choice(&["1.2", "1.3"]),
+        "1.2",
+        Reload,
+        "The oldest version of TLS that clients may use.",
+    ),
+    row(
         "monitor.user",
         Kind::Text,
         "pgherd",

@@ -142,7 +142,7 @@ fn a_wrong_variable_is_named() {
     assert_eq!(
         problems.to_string(),
         "error[PGH-0107]: unknown key `prt` in [listen]\n  --> environment variable \
-         PGHERD_LISTEN__PRT\n   = known here: postgres, http\n1 error\n"
+         PGHERD_LISTEN__PRT\n   = known here: postgres, http, tls\n1 error\n"
     );
 }
 
@@ -363,4 +363,30 @@ fn a_row_says_where_its_value_came_from() {
         "environment variable PGHERD_LOG__LEVEL"
     );
     assert_eq!(row("state.dir").source, "default");
+}
+
+fn tls(lines: &str) -> String {
+    with("listen.tls", lines)
+}
+
+#[test]
+fn tls_needs_both_files_and_what_it_requires() {
+    let told = |lines: &str| {
+        let problems = load_text("pgherd.toml", &tls(lines), &Environment::default());
+        problems.unwrap_err().to_string()
+    };
+    assert!(told("cert_file = \"x\"").contains("listen.tls.cert_file needs listen.tls.key_file"));
+    assert!(told("key_file = \"x\"").contains("listen.tls.key_file needs listen.tls.cert_file"));
+    assert!(told("mode = \"require\"").contains("needs cert_file and key_file"));
+    assert!(told("client_certs = \"require\"").contains("needs client_ca_file"));
+    let missing = told("cert_file = \"/nowhere/x.crt\"\nkey_file = \"/nowhere/x.key\"");
+    assert!(
+        missing.contains("cannot use /nowhere/x.crt: No such file")
+            && missing.contains("pgherd.toml:4:"),
+        "{missing}"
+    );
+    let config = read(&tls(
+        "mode = \"disable\"\ncert_file = \"/nowhere\"\nkey_file = \"/nowhere\"",
+    ));
+    assert_eq!(config.listen.tls.acceptor, None, "nobody reads them");
 }

@@ -10,7 +10,9 @@
 mod connect;
 mod listen;
 mod stream;
+mod tls;
 
 pub use connect::connect;
 pub use listen::{listen, tune};
 pub use stream::{Idle, Stream};
+pub use tls::{AcceptorFiles, Encrypted, PeerCertificate, TlsAcceptor, TlsError, TlsFile};

@@ -10,32 +10,22 @@ use std::net::SocketAddr;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+
+use super::tls::{Encrypted, PeerCertificate};
 
 /// A connected byte stream.
 #[derive(Debug)]
 pub enum Stream {
     /// TCP without encryption.
     Plain(TcpStream),
+    /// TCP with TLS. What was once offered for writing has to be offered again until it is taken.
+    Tls(Box<Encrypted>),
 }
 
 impl Stream {
-    /// Reads at most `max` bytes to the end of `buffer`, without waiting.
-    ///
-    /// `Ok(0)` means that the peer closed its side. The buffer grows by what is needed for `max`.
-    ///
-    /// # Errors
-    ///
-    /// `WouldBlock` when nothing is there, else what the socket says.
-    pub fn try_read(&mut self, buffer: &mut BytesMut, max: usize) -> io::Result<usize> {
-        buffer.reserve(max);
-        match self {
-            Self::Plain(stream) => stream.try_read_buf(&mut buffer.limit(max)),
-        }
-    }
-
     /// Polls for bytes and reads at most `max` of them to the end of `buffer`. A read that did not
     /// fill its room is known to have emptied the socket, so no system call is spent to learn it.
     ///
@@ -57,6 +47,7 @@ impl Stream {
                 let read = std::pin::pin!(stream.read_buf(&mut room));
                 read.poll(context)
             }
+            Self::Tls(stream) => stream.poll_read(context, buffer, max),
         }
     }
 
@@ -68,6 +59,7 @@ impl Stream {
     pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Plain(stream) => stream.try_write(bytes),
+            Self::Tls(stream) => stream.try_write_vectored(&[IoSlice::new(bytes)]),
         }
     }
 
@@ -79,6 +71,7 @@ impl Stream {
     pub fn try_write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Plain(stream) => stream.try_write_vectored(slices),
+            Self::Tls(stream) => stream.try_write_vectored(slices),
         }
     }
 
@@ -88,22 +81,12 @@ impl Stream {
         let mut byte = [0];
         let read = match self {
             Self::Plain(stream) => stream.try_read(&mut byte),
+            Self::Tls(stream) => return stream.check_idle(),
         };
         match read {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Idle::Silent,
             Ok(0) | Err(_) => Idle::Closed,
             Ok(_) => Idle::Spoke,
-        }
-    }
-
-    /// Waits until a read may succeed. May be dropped and called again.
-    ///
-    /// # Errors
-    ///
-    /// When the runtime shuts down.
-    pub async fn readable(&self) -> io::Result<()> {
-        match self {
-            Self::Plain(stream) => stream.readable().await,
         }
     }
 
@@ -113,23 +96,12 @@ impl Stream {
     ///
     /// When the runtime shuts down.
     pub async fn writable(&self) -> io::Result<()> {
-        match self {
-            Self::Plain(stream) => stream.writable().await,
-        }
-    }
-
-    /// Polls what [`Stream::readable`] waits for. One task at a time is woken.
-    pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Plain(stream) => stream.poll_read_ready(context),
-        }
+        self.socket().writable().await
     }
 
     /// Polls what [`Stream::writable`] waits for. One task at a time is woken.
     pub fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Plain(stream) => stream.poll_write_ready(context),
-        }
+        self.socket().poll_write_ready(context)
     }
 
     /// Waits for bytes and reads at most `max` of them; `Ok(0)` means that the peer closed. Losing
@@ -139,13 +111,7 @@ impl Stream {
     ///
     /// What the socket says.
     pub async fn read(&mut self, buffer: &mut BytesMut, max: usize) -> io::Result<usize> {
-        loop {
-            self.readable().await?;
-            match self.try_read(buffer, max) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return result,
-            }
-        }
+        std::future::poll_fn(|context| self.poll_read(context, buffer, max)).await
     }
 
     /// Writes all of `bytes`. How much was written is unknown when the future is dropped.
@@ -176,9 +142,7 @@ impl Stream {
         keepalive: Option<Duration>,
         user_timeout: Option<Duration>,
     ) -> io::Result<()> {
-        match self {
-            Self::Plain(stream) => super::tune(stream, keepalive, user_timeout),
-        }
+        super::tune(self.socket(), keepalive, user_timeout)
     }
 
     /// The address at the other end.
@@ -187,8 +151,46 @@ impl Stream {
     ///
     /// When the socket is not connected any more.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.socket().peer_addr()
+    }
+
+    /// Gives the buffers of a silent stream back.
+    pub fn trim(&mut self) {
         match self {
-            Self::Plain(stream) => stream.peer_addr(),
+            Self::Plain(_) => {}
+            Self::Tls(stream) => stream.trim(),
+        }
+    }
+
+    /// Whether it is encrypted, and both sides agreed by ALPN to speak PostgreSQL's protocol.
+    pub fn is_agreed(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(stream) => stream.is_agreed(),
+        }
+    }
+
+    /// Whom the certificate of the peer names, if it gave one. That of a client has been verified
+    /// against `client_ca_file`; that of a server as far as `tls` says.
+    pub fn peer_certificate(&self) -> Option<PeerCertificate> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(stream) => stream.peer_certificate(),
+        }
+    }
+
+    /// What the channel binding `tls-server-end-point` binds to on a connection to a server.
+    pub fn peer_end_point(&self) -> Option<Bytes> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(stream) => stream.peer_end_point(),
+        }
+    }
+
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.socket(),
         }
     }
 }
@@ -245,7 +247,7 @@ mod tests {
         let (mut near, mut far) = pair().await;
         assert_eq!(near.check_idle(), Idle::Silent);
         far.write_all(b"N").await.unwrap();
-        near.readable().await.unwrap();
+        near.socket().readable().await.unwrap();
         assert_eq!(near.check_idle(), Idle::Spoke);
         drop(far);
         let mut buffer = BytesMut::new();

@@ -43,18 +43,18 @@ pub async fn serve(proxy: Arc<Proxy>, listener: TcpListener, stop: impl Future<O
 async fn session(proxy: Arc<Proxy>, stream: TcpStream) {
     let client = proxy.state.next_client.fetch_add(1, Ordering::Relaxed);
     let peer = stream.peer_addr().ok();
-    let mut stream = Stream::Plain(stream);
+    let stream = Stream::Plain(stream);
     if let Err(error) = stream.tune(Some(KEEPALIVE), None) {
         debug!(client, error = %error, "client left before it began");
         return;
     }
     // The future of a login is large and short: it is not part of the session's.
-    match Box::pin(login::log_in(&proxy, &mut stream, client, peer)).await {
+    match Box::pin(login::log_in(&proxy, stream, client, peer)).await {
         Some(Entered::Session(arrived)) => {
-            Conversation::new(proxy, stream, *arrived).run().await;
+            Conversation::new(proxy, *arrived).run().await;
         }
         // Boxed: it is rare, and the future of every session would be as large.
-        Some(Entered::Replication(tunnel)) => Box::pin(tunnel.run(stream)).await,
+        Some(Entered::Replication(tunnel, stream)) => Box::pin(tunnel.run(stream)).await,
         None => {}
     }
 }

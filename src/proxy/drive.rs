@@ -91,7 +91,7 @@ struct Woken {
 }
 
 impl Conversation {
-    pub(super) fn new(proxy: Arc<Proxy>, client: Stream, arrived: Arrived) -> Self {
+    pub(super) fn new(proxy: Arc<Proxy>, arrived: Arrived) -> Self {
         let catalog = match arrived.console {
             Console::No => proxy.catalogs.of(&arrived.login.database),
             Console::Watcher | Console::Admin => Arc::default(),
@@ -106,7 +106,7 @@ impl Conversation {
                 state: ClientState::Idle,
                 hold: None,
             },
-            client,
+            client: arrived.stream,
             client_input: arrived.input,
             client_cut: arrived.splitter,
             to_client: Queue::default(),
@@ -430,6 +430,7 @@ impl Conversation {
             self.outputs = Vec::new();
             self.to_client.trim();
             self.to_server.trim();
+            self.client.trim();
             self.presence.bell.slim_down();
         }
     }

@@ -34,6 +34,7 @@ pub(super) type Greeting = Arc<BTreeMap<String, String>>;
 /// A client that is logged in.
 pub(super) struct Arrived {
     pub(super) client: u64,
+    pub(super) stream: Stream,
     pub(super) login: Arc<upstream::Login>,
     pub(super) console: Console,
     pub(super) settings: TextSettings,
@@ -49,7 +50,7 @@ pub(super) enum Entered {
     /// As one that has a session.
     Session(Box<Arrived>),
     /// As one that replicates.
-    Replication(Box<Tunnel>),
+    Replication(Box<Tunnel>, Stream),
 }
 
 /// What others find a session by: its bell and its cancel key. They are taken down with it,
@@ -95,12 +96,12 @@ pub(super) enum Console {
 }
 
 /// How a login that failed is counted.
-pub(super) struct Failed(LoginResult);
+pub(super) struct Failed(pub(super) LoginResult);
 
 /// Logs a client in; `None` when it did not come so far. It has been told why.
 pub(super) async fn log_in(
     proxy: &Arc<Proxy>,
-    stream: &mut Stream,
+    stream: Stream,
     client: u64,
     peer: Option<SocketAddr>,
 ) -> Option<Entered> {
@@ -133,8 +134,8 @@ pub(super) async fn log_in(
 
 pub(super) struct Attempt<'a> {
     pub(super) proxy: &'a Arc<Proxy>,
-    stream: &'a mut Stream,
-    client: u64,
+    pub(super) stream: Stream,
+    pub(super) client: u64,
     peer: Option<SocketAddr>,
     /// What the client has sent and nobody has handled.
     pub(super) input: BytesMut,
@@ -142,8 +143,13 @@ pub(super) struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    async fn run(mut self) -> Result<Entered, Failed> {
-        let identity = self.identify().await?;
+    async fn run(self) -> Result<Entered, Failed> {
+        let (this, identity) = self.identify().await?;
+        this.admit(&identity).await
+    }
+
+    /// Lets a client in that has proved who it is, if there is room and a database.
+    async fn admit(mut self, identity: &Identity) -> Result<Entered, Failed> {
         let settings = self.proxy.settings.load_full();
         if self.proxy.is_draining() {
             let text = "the router is shutting down";
@@ -193,25 +199,31 @@ impl Attempt<'_> {
                 .await);
         }
         if let Some(wanted) = &identity.replication {
-            let tunnel = self.replicate(&identity, wanted).await?;
-            return Ok(Entered::Replication(Box::new(tunnel)));
+            let (tunnel, stream) = self.replicate(identity, wanted).await?;
+            return Ok(Entered::Replication(Box::new(tunnel), stream));
         }
-        let login = Arc::new(to_upstream(&identity));
+        let login = Arc::new(to_upstream(identity));
         let greeting = match is_console {
             true => Arc::new(console_greeting()),
             false => self.greeting(&login).await?,
         };
-        let arrived = self.welcome(&identity, login, console, &greeting).await?;
+        let arrived = self.welcome(identity, login, console, &greeting).await?;
         Ok(Entered::Session(Box::new(arrived)))
     }
 
     /// Reads until the client has said, and proved, who it is.
-    async fn identify(&mut self) -> Result<Box<Identity>, Failed> {
+    async fn identify(mut self) -> Result<(Self, Box<Identity>), Failed> {
+        let settings = self.proxy.settings.load_full();
         let nonce = clock::random().map_err(|_no_entropy| Failed(FAILED_SERVER))?;
         let mut login = Login::new(LoginSettings {
-            method: self.proxy.settings.load().method,
+            method: settings.method,
             nonce,
             mock_secret: self.proxy.mock_secret,
+            tls: settings.tls_offer,
+            peer: self
+                .peer
+                .map(|peer| peer.ip().to_string())
+                .unwrap_or_default(),
         });
         self.splitter.set_phase(Phase::Login);
         let mut pending: Option<LoginInput> = None;
@@ -225,20 +237,21 @@ impl Attempt<'_> {
             for output in outputs {
                 match output {
                     LoginOutput::ToClient(bytes) => self.send(&bytes).await?,
-                    LoginOutput::NoEncryption(answer) => {
-                        if !self.input.is_empty() {
-                            // Bytes that were sent before the answer might be believed to have
-                            // come encrypted: CVE-2021-23214 and its like.
-                            return Err(Failed(LoginResult::ProtocolViolation));
+                    LoginOutput::NoEncryption(answer) => self.answer(&answer).await?,
+                    LoginOutput::StartTls(answer) => {
+                        if let Some(answer) = answer {
+                            self.answer(&answer).await?;
                         }
-                        self.send(&answer).await?;
+                        let secured;
+                        (self, secured) = self.secure(settings.tls.as_ref()).await?;
+                        pending = Some(LoginInput::Secured(secured));
                     }
                     LoginOutput::LookUp(user) => pending = Some(self.look_up(&user).await),
                     LoginOutput::Cancel(key) => {
                         self.cancel(&key).await;
                         return Err(Failed(LoginResult::Disconnected));
                     }
-                    LoginOutput::LoggedIn(identity) => return Ok(identity),
+                    LoginOutput::LoggedIn(identity) => return Ok((self, identity)),
                     LoginOutput::Close => return Err(Failed(REJECTED)),
                 }
             }
@@ -409,6 +422,7 @@ impl Attempt<'_> {
         let entry = self.register(identity);
         Ok(Arrived {
             client: self.client,
+            stream: self.stream,
             login,
             console,
             settings,

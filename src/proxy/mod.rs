@@ -16,6 +16,7 @@ mod login;
 mod notes;
 mod queue;
 mod replicate;
+mod secure;
 mod tunnel;
 
 use std::collections::BTreeMap;
@@ -29,7 +30,10 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 pub use accept::serve;
 
 use crate::cluster::{ServerId, Snapshot};
-use crate::session::{Catalog, ConsoleReply, LoginMethod, RouteRules, Rules, ServerSide, Texts};
+use crate::net::TlsAcceptor;
+use crate::session::{
+    Catalog, ConsoleReply, LoginMethod, RouteRules, Rules, ServerSide, Texts, TlsOffer,
+};
 use crate::telemetry::Telemetry;
 use crate::upstream::{Upstreams, VerifierSource};
 
@@ -52,6 +56,10 @@ pub struct Settings {
     pub method: LoginMethod,
     /// The users of a file; `None` asks the cluster.
     pub users: Option<BTreeMap<String, String>>,
+    /// How connections of clients are encrypted; `None` when they are not.
+    pub tls: Option<TlsAcceptor>,
+    /// Whether clients may or must encrypt.
+    pub tls_offer: TlsOffer,
     /// The databases that are served; `*` is all.
     pub databases: Vec<String>,
     /// Who may run commands in the console.

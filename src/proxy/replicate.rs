@@ -11,6 +11,7 @@ use super::doorbell::ring;
 use super::login::{Attempt, FAILED_SERVER, Failed, Presence, to_upstream};
 use super::tunnel::Tunnel;
 use crate::clock;
+use crate::net::Stream;
 use crate::session::{Identity, NoSource, Replication, Source};
 use crate::telemetry::LoginResult;
 use crate::upstream;
@@ -54,7 +55,7 @@ impl Attempt<'_> {
         mut self,
         identity: &Identity,
         wanted: &Replication,
-    ) -> Result<Tunnel, Failed> {
+    ) -> Result<(Tunnel, Stream), Failed> {
         let limit = self.proxy.settings.load().replication_max;
         let Some(place) = Places::enter(&self.proxy.state.replicating, limit) else {
             let text =
@@ -100,9 +101,8 @@ impl Attempt<'_> {
         let entry = self.register(identity);
         entry.set_server(Some(source.server));
         let proxy = Arc::clone(self.proxy);
-        Ok(Tunnel::new(
-            proxy, source, server, presence, entry, self.input, place,
-        ))
+        let tunnel = Tunnel::new(proxy, source, server, presence, entry, self.input, place);
+        Ok((tunnel, self.stream))
     }
 
     /// Finds the server, and waits for a primary as a statement would.

@@ -23,6 +23,36 @@ pub enum LoginMethod {
     Scram,
 }
 
+/// What a client that asks for TLS is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsOffer {
+    /// There is none.
+    No,
+    /// It may have it.
+    Offered,
+    /// It must have it.
+    Required,
+}
+
+/// What the TLS of a client tells of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Secured {
+    /// Whom its certificate names; `None` when it gave none. It has been verified.
+    pub certificate: Option<ClientCertificate>,
+    /// Whether both sides named PostgreSQL's protocol, by ALPN.
+    pub agreed: bool,
+}
+
+/// Whom a verified certificate of a client names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The common name of its subject. PostgreSQL's method `cert` compares it, byte for byte, with
+    /// the user; a certificate without one lets nobody in.
+    pub common_name: Option<String>,
+    /// The whole subject, as in `CN=ann,O=Example`.
+    pub subject: String,
+}
+
 /// What a login needs from outside. All of it is random or configured.
 #[derive(Clone, Debug)]
 pub struct LoginSettings {
@@ -32,19 +62,30 @@ pub struct LoginSettings {
     pub nonce: [u8; 18],
     /// Random, the same for the life of the process.
     pub mock_secret: [u8; 32],
+    /// Whether clients may or must encrypt.
+    pub tls: TlsOffer,
+    /// Where the client comes from, as it is told when that is not enough.
+    pub peer: String,
 }
 
 /// One login.
 #[derive(Debug)]
 pub struct Login {
     settings: LoginSettings,
+    /// Once the connection is encrypted.
+    secured: Option<Secured>,
     state: State,
 }
 
 #[derive(Debug)]
 enum State {
     /// Nothing was said but requests for encryption.
-    Greeting,
+    Greeting(Asked),
+    /// A handshake of TLS is going on.
+    Securing {
+        /// It began without a request.
+        direct: bool,
+    },
     /// The verifier was asked for.
     LookingUp(Startup),
     /// The client has to choose a mechanism and to begin.
@@ -60,6 +101,13 @@ enum State {
         exchange: ServerExchange,
     },
     Done,
+}
+
+/// The kinds of encryption that a client has asked for, each of them once at most.
+#[derive(Clone, Copy, Debug, Default)]
+struct Asked {
+    tls: bool,
+    gss: bool,
 }
 
 /// What is known of the user that logs in.
@@ -78,6 +126,8 @@ enum Known {
 pub enum LoginInput {
     /// The first packet, or the one after a request for encryption.
     Packet(Result<FirstPacket, StartupError>),
+    /// The handshake of TLS has succeeded.
+    Secured(Secured),
     /// A message of the client.
     Message(Frame),
     /// What is stored for the user: a verifier, a password, or nothing.
@@ -94,6 +144,9 @@ pub enum LoginOutput {
     /// No encryption: tell so by this byte, and end the connection if the client has already sent
     /// something behind its request.
     NoEncryption(Bytes),
+    /// Begin TLS: answer by this byte, which is missing when the client did not ask. With an
+    /// answer, end the connection if the client has already sent something behind its request.
+    StartTls(Option<Bytes>),
     /// Find what is stored for this user.
     LookUp(String),
     /// Stop what this key belongs to, and end the connection.
@@ -142,20 +195,29 @@ impl Login {
     pub const fn new(settings: LoginSettings) -> Self {
         Self {
             settings,
-            state: State::Greeting,
+            secured: None,
+            state: State::Greeting(Asked {
+                tls: false,
+                gss: false,
+            }),
         }
     }
 
     /// Whether the next bytes of the client are a packet without a tag.
     pub const fn is_greeting(&self) -> bool {
-        matches!(self.state, State::Greeting)
+        matches!(self.state, State::Greeting(_))
     }
 
     /// Handles one input. What has to be done is appended to `out`.
     pub fn handle(&mut self, input: LoginInput, out: &mut Vec<LoginOutput>) {
         let state = std::mem::replace(&mut self.state, State::Done);
         self.state = match (state, input) {
-            (State::Greeting, LoginInput::Packet(packet)) => self.greeted(packet, out),
+            (State::Greeting(asked), LoginInput::Packet(packet)) => {
+                self.greeted(asked, packet, out)
+            }
+            (State::Securing { direct }, LoginInput::Secured(secured)) => {
+                self.encrypted(direct, secured, out)
+            }
             (State::LookingUp(startup), LoginInput::Stored(stored)) => {
                 self.challenge(startup, stored, out)
             }
@@ -182,7 +244,8 @@ impl Login {
             ) => proof(&startup, known, exchange, &frame, out),
             (State::Done, _) => State::Done,
             (
-                State::Greeting
+                State::Greeting(_)
+                | State::Securing { .. }
                 | State::LookingUp(_)
                 | State::AwaitFirst { .. }
                 | State::AwaitProof { .. },
@@ -197,14 +260,21 @@ impl Login {
 
     fn greeted(
         &self,
+        asked: Asked,
         packet: Result<FirstPacket, StartupError>,
         out: &mut Vec<LoginOutput>,
     ) -> State {
         match packet {
-            Ok(FirstPacket::SslRequest | FirstPacket::GssRequest) => {
+            Ok(FirstPacket::SslRequest) if !asked.tls => self.ask_tls(asked, out),
+            Ok(FirstPacket::GssRequest) if !asked.gss && self.secured.is_none() => {
                 out.push(LoginOutput::NoEncryption(Bytes::from_static(b"N")));
-                State::Greeting
+                State::Greeting(Asked { gss: true, ..asked })
             }
+            // Source: PostgreSQL 17, `ProcessStartupPacket`: a request that was answered before is
+            // taken for the version that its number would be.
+            Ok(FirstPacket::SslRequest) => self.greeted(asked, Err(SSL_AS_VERSION), out),
+            Ok(FirstPacket::GssRequest) => self.greeted(asked, Err(GSS_AS_VERSION), out),
+            Ok(FirstPacket::DirectTls) => self.direct_tls(asked, out),
             Ok(FirstPacket::Cancel(key)) => {
                 out.push(LoginOutput::Cancel(key));
                 State::Done
@@ -218,6 +288,49 @@ impl Login {
         }
     }
 
+    fn ask_tls(&self, asked: Asked, out: &mut Vec<LoginOutput>) -> State {
+        match self.settings.tls {
+            TlsOffer::No => {
+                out.push(LoginOutput::NoEncryption(Bytes::from_static(b"N")));
+                State::Greeting(Asked { tls: true, ..asked })
+            }
+            TlsOffer::Offered | TlsOffer::Required => {
+                out.push(LoginOutput::StartTls(Some(Bytes::from_static(b"S"))));
+                State::Securing { direct: false }
+            }
+        }
+    }
+
+    /// TLS at once is for the first byte of a connection. Whoever cannot have it is told nothing:
+    /// it would not understand.
+    fn direct_tls(&self, asked: Asked, out: &mut Vec<LoginOutput>) -> State {
+        let is_first = !asked.tls && !asked.gss && self.secured.is_none();
+        match self.settings.tls {
+            TlsOffer::Offered | TlsOffer::Required if is_first => {
+                out.push(LoginOutput::StartTls(None));
+                State::Securing { direct: true }
+            }
+            TlsOffer::No | TlsOffer::Offered | TlsOffer::Required => {
+                out.push(LoginOutput::Close);
+                State::Done
+            }
+        }
+    }
+
+    fn encrypted(&mut self, direct: bool, secured: Secured, out: &mut Vec<LoginOutput>) -> State {
+        if direct && !secured.agreed {
+            // What began with TLS may be anything that speaks TLS.
+            // Source: PostgreSQL 17, `ProcessSSLStartup`.
+            out.push(LoginOutput::Close);
+            return State::Done;
+        }
+        self.secured = Some(secured);
+        State::Greeting(Asked {
+            tls: true,
+            gss: true,
+        })
+    }
+
     fn started(&self, startup: Startup, out: &mut Vec<LoginOutput>) -> State {
         if startup.needs_negotiation() {
             out.push(LoginOutput::ToClient(reply::message(|to| {
@@ -226,6 +339,9 @@ impl Login {
         }
         if let Err(problem) = replication::wanted(&startup) {
             return refuse(out, SqlState::INVALID_PARAMETER_VALUE, problem.to_string());
+        }
+        if self.settings.tls == TlsOffer::Required && self.secured.is_none() {
+            return no_encryption(&self.settings.peer, &startup, out);
         }
         let Ok(user) = std::str::from_utf8(startup.user()).map(str::to_owned) else {
             return refuse(
@@ -364,6 +480,17 @@ fn admit(startup: &Startup, secret: Credential, out: &mut Vec<LoginOutput>) -> S
     State::Done
 }
 
+/// In the words of a server that has only lines of `hostssl`.
+fn no_encryption(peer: &str, startup: &Startup, out: &mut Vec<LoginOutput>) -> State {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (user, database) = (text(startup.user()), text(startup.database()));
+    let text = format!(
+        "no pg_hba.conf entry for host \"{peer}\", user \"{user}\", database \"{database}\", no \
+         encryption"
+    );
+    refuse(out, SqlState::INVALID_AUTHORIZATION, text)
+}
+
 fn wrong_password(startup: &Startup, out: &mut Vec<LoginOutput>) -> State {
     let user = String::from_utf8_lossy(startup.user());
     let text = format!("password authentication failed for user \"{user}\"");
@@ -392,6 +519,14 @@ fn refuse(out: &mut Vec<LoginOutput>, sqlstate: SqlState, text: String) -> State
 
 /// The one mechanism that we offer.
 const MECHANISM: &str = "SCRAM-SHA-256";
+const SSL_AS_VERSION: StartupError = StartupError::Version {
+    major: 1234,
+    minor: 5679,
+};
+const GSS_AS_VERSION: StartupError = StartupError::Version {
+    major: 1234,
+    minor: 5680,
+};
 
 #[cfg(test)]
 mod tests {
@@ -406,6 +541,8 @@ mod tests {
             method,
             nonce: [1; 18],
             mock_secret: SECRET,
+            tls: TlsOffer::No,
+            peer: "10.0.0.1".to_owned(),
         })
     }
 
@@ -508,6 +645,93 @@ mod tests {
     fn trust_asks_for_nothing() {
         let out = step(&mut login(LoginMethod::Trust), startup(&[("user", "ann")]));
         assert!(is_logged_in(&out));
+    }
+
+    fn greet(login: &mut Login, packet: FirstPacket) -> Vec<LoginOutput> {
+        step(login, LoginInput::Packet(Ok(packet)))
+    }
+
+    fn with_tls(tls: TlsOffer) -> Login {
+        let mut login = login(LoginMethod::Trust);
+        login.settings.tls = tls;
+        login
+    }
+
+    fn text_of(output: &LoginOutput) -> String {
+        let LoginOutput::ToClient(bytes) = output else {
+            panic!("not a message: {output:?}");
+        };
+        String::from_utf8_lossy(bytes).into_owned()
+    }
+
+    #[test]
+    fn tls_is_begun_on_request_and_the_login_goes_on_inside() {
+        let mut login = with_tls(TlsOffer::Required);
+        let out = greet(&mut login, FirstPacket::GssRequest);
+        assert!(matches!(&out[..], [LoginOutput::NoEncryption(_)]));
+        let out = greet(&mut login, FirstPacket::SslRequest);
+        assert!(matches!(&out[..], [LoginOutput::StartTls(Some(answer))] if answer == "S"));
+        assert!(!login.is_greeting());
+        // A client that asked needs not name the protocol.
+        let out = step(&mut login, LoginInput::Secured(Secured::default()));
+        assert!(out.is_empty() && login.is_greeting());
+        let out = step(&mut login, startup(&[("user", "ann")]));
+        assert!(is_logged_in(&out));
+    }
+
+    #[test]
+    fn tls_at_once_needs_the_name_of_the_protocol_and_comes_first() {
+        for agreed in [false, true] {
+            let mut login = with_tls(TlsOffer::Offered);
+            let out = greet(&mut login, FirstPacket::DirectTls);
+            assert!(matches!(&out[..], [LoginOutput::StartTls(None)]));
+            let secured = Secured {
+                agreed,
+                ..Secured::default()
+            };
+            let out = step(&mut login, LoginInput::Secured(secured));
+            assert_eq!(out.is_empty(), agreed, "{out:?}");
+        }
+        let mut late = with_tls(TlsOffer::Offered);
+        greet(&mut late, FirstPacket::GssRequest);
+        for mut login in [late, with_tls(TlsOffer::No)] {
+            let out = greet(&mut login, FirstPacket::DirectTls);
+            assert!(matches!(&out[..], [LoginOutput::Close]));
+        }
+    }
+
+    #[test]
+    fn no_encryption_is_asked_for_twice() {
+        for packet in [FirstPacket::SslRequest, FirstPacket::GssRequest] {
+            let mut login = with_tls(TlsOffer::No);
+            greet(&mut login, packet.clone());
+            let out = greet(&mut login, packet.clone());
+            assert!(text_of(&out[0]).contains("unsupported frontend protocol 1234.56"));
+            let mut login = with_tls(TlsOffer::Offered);
+            greet(&mut login, FirstPacket::SslRequest);
+            step(&mut login, LoginInput::Secured(Secured::default()));
+            let out = greet(&mut login, packet);
+            assert!(text_of(&out[0]).contains("unsupported frontend protocol 1234.56"));
+        }
+    }
+
+    #[test]
+    fn where_tls_is_required_a_plain_client_may_only_cancel() {
+        let mut login = with_tls(TlsOffer::Required);
+        let out = step(
+            &mut login,
+            startup(&[("user", "ann"), ("database", "shop")]),
+        );
+        let said = text_of(&out[0]);
+        let words = "no pg_hba.conf entry for host \"10.0.0.1\", user \"ann\", database \"shop\", \
+                     no encryption";
+        assert!(said.contains("C28000") && said.contains(words), "{said}");
+        let key = CancelKey {
+            pid: 1,
+            secret: Bytes::from_static(b"1234"),
+        };
+        let out = greet(&mut with_tls(TlsOffer::Required), FirstPacket::Cancel(key));
+        assert!(matches!(&out[..], [LoginOutput::Cancel(_)]));
     }
 
     #[test]

@@ -31,7 +31,10 @@ mod waiting;
 mod tests;
 
 pub use input::{ConsoleReply, Denial, Input, World};
-pub use login::{Credential, Identity, Login, LoginInput, LoginMethod, LoginOutput, LoginSettings};
+pub use login::{
+    ClientCertificate, Credential, Identity, Login, LoginInput, LoginMethod, LoginOutput,
+    LoginSettings, Secured, TlsOffer,
+};
 pub use machine::{Session, TextSettings};
 pub use output::{Condition, Note, Output, RetryCause};
 pub use pins::{Pin, Pins};

@@ -35,6 +35,8 @@ codes! {
         TimedOut = "timed_out",
         /// Its bytes were not the protocol.
         ProtocolViolation = "protocol_violation",
+        /// The handshake of TLS failed, or its certificate was not good.
+        TlsFailed = "tls_failed",
         /// No server could answer what the login needs to know.
         NoServer = "no_server",
         /// It went away before the login ended.

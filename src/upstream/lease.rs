@@ -49,6 +49,7 @@ impl<S: Default + Send + 'static> Lease<S> {
         }
         if object.input.capacity() > RESTING_BUFFER_BYTES {
             object.input = BytesMut::new();
+            object.stream.trim();
         }
         object.entry.give_back();
         drop(object);

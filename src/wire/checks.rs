@@ -266,6 +266,7 @@ pub(super) fn startup(input: &[u8], size: usize) {
     let mut out = BytesMut::new();
     match result {
         Ok(None) => return assert_eq!(left, input),
+        Ok(Some(FirstPacket::DirectTls)) => return assert_eq!(left, input),
         Ok(Some(FirstPacket::SslRequest)) => frontend::ssl_request(&mut out),
         Ok(Some(FirstPacket::Cancel(key))) => frontend::cancel_request(&mut out, &key),
         Ok(Some(FirstPacket::Startup(startup))) if startup.protocol_options.is_empty() => {

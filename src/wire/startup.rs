@@ -10,6 +10,8 @@ use crate::wire::{SqlState, writer};
 pub enum FirstPacket {
     /// It wants a session.
     Startup(Startup),
+    /// It begins with TLS at once, without asking: what it sent stays where it is.
+    DirectTls,
     /// It asks for TLS. The answer is one byte; a buffer that is not empty then must end the
     /// connection, since those bytes came before the encryption.
     SslRequest,
@@ -141,6 +143,9 @@ impl StartupError {
 ///
 /// Source: PostgreSQL 18, `ProcessStartupPacket` in `tcop/backend_startup.c`.
 pub fn first_packet(buffer: &mut BytesMut) -> Result<Option<FirstPacket>, StartupError> {
+    if buffer.first() == Some(&TLS_HANDSHAKE) {
+        return Ok(Some(FirstPacket::DirectTls));
+    }
     let Some(field) = buffer.first_chunk::<4>() else {
         return Ok(None);
     };
@@ -237,6 +242,9 @@ pub(super) const MAJOR: u16 = 3;
 pub const NEWEST_MINOR: u16 = 2;
 /// The four bytes of the length and the four of the code.
 const LENGTH_MIN: u32 = 8;
+/// The type of a TLS record that holds a part of a handshake. As the first byte of a length it would
+/// be far beyond the longest packet.
+const TLS_HANDSHAKE: u8 = 0x16;
 /// `MAX_STARTUP_PACKET_LENGTH`, which does not count the length field.
 const LENGTH_MAX: u32 = 10_004;
 /// 1234.5678

@@ -64,6 +64,13 @@ fn requests_for_encryption_are_told_apart() {
 }
 
 #[test]
+fn tls_without_a_request_is_known_by_its_first_byte_and_stays_in_the_buffer() {
+    let hello = b"\x16\x03\x01";
+    assert_eq!(read(&hello[..1]), Ok(Some(FirstPacket::DirectTls)));
+    assert_eq!(take_first(hello, usize::MAX).1, hello);
+}
+
+#[test]
 fn what_follows_a_request_stays_in_the_buffer() {
     let input = [packet(&[0x04, 0xD2, 0x16, 0x2F]), b"injected".to_vec()].concat();
     assert_eq!(take_first(&input, usize::MAX).1, b"injected");

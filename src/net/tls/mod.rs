@@ -1,0 +1,17 @@
+//! TLS: who we are to clients, whom we believe among servers, and the encrypted stream.
+//!
+//! rustls is a machine that we drive over our own socket, so that an encrypted stream offers the
+//! same attempts that never wait as a plain one.
+
+mod acceptor;
+mod certificate;
+mod encrypted;
+mod error;
+#[cfg(test)]
+mod tests;
+
+pub use acceptor::{AcceptorFiles, TlsAcceptor};
+pub use certificate::PeerCertificate;
+pub use error::{TlsError, TlsFile};
+
+pub use encrypted::Encrypted;
