@@ -136,10 +136,10 @@ pub(super) struct Attempt<'a> {
     pub(super) proxy: &'a Arc<Proxy>,
     pub(super) stream: Stream,
     pub(super) client: u64,
-    peer: Option<SocketAddr>,
+    pub(super) peer: Option<SocketAddr>,
     /// What the client has sent and nobody has handled.
     pub(super) input: BytesMut,
-    splitter: Splitter,
+    pub(super) splitter: Splitter,
 }
 
 impl Attempt<'_> {
