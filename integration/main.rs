@@ -35,4 +35,5 @@ mod with_postgres {
     mod replication;
     mod routing;
     mod tls;
+    mod verifiers;
 }

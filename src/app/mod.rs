@@ -317,12 +317,16 @@ fn verifier_source(config: &Config) -> VerifierSource {
         parameters: std::iter::once(("application_name".to_owned(), settings.application_name))
             .collect(),
     };
-    let rules = LookupRules {
+    VerifierSource::new(login, lookup_rules(config))
+}
+
+fn lookup_rules(config: &Config) -> LookupRules {
+    LookupRules {
         query: config.auth.query.clone(),
         ttl: config.auth.cache_ttl,
+        stale_ttl: config.auth.stale_ttl,
         ..LookupRules::default()
-    };
-    VerifierSource::new(login, rules)
+    }
 }
 
 fn secret_pair() -> Result<[u64; 2], AppError> {

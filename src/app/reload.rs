@@ -138,6 +138,7 @@ impl Parts {
             // What needs a restart stays as it is.
             new.databases.clone_from(&proxy.settings.load().databases);
             proxy.settings.store(Arc::new(new));
+            proxy.verifiers.set_rules(super::lookup_rules(config));
         }
         if let Some(upstreams) = self.upstreams.upgrade() {
             upstreams.set_rules(config.upstream.clone());

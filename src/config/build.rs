@@ -246,6 +246,7 @@ impl<'a> Builder<'a> {
             method,
             query: self.text("auth.query"),
             cache_ttl: self.time("auth.cache_ttl"),
+            stale_ttl: self.time("auth.stale_ttl"),
             file,
             users,
         }

@@ -116,6 +116,8 @@ pub struct AuthConfig {
     pub query: String,
     /// How long its answers are used.
     pub cache_ttl: Duration,
+    /// How long they are used while no server can be asked.
+    pub stale_ttl: Duration,
     /// Where `users` were read from.
     pub file: Option<PathBuf>,
     /// The users of `File`.

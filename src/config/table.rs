@@ -179,10 +179,19 @@ pub static SETTINGS: &[Setting] = &[
     row(
         "auth.cache_ttl",
         TIME,
-        "1m",
+        "1s",
         Reload,
-        "How long a verifier that was looked up is used before it is read again. A changed \
-         password is noticed after at most this long.",
+        "How long a verifier that was looked up is used before it is read again. Within this time \
+         after a password was changed, the first login with the new one may fail; then the \
+         verifier is read again.",
+    ),
+    row(
+        "auth.stale_ttl",
+        TIME,
+        "1d",
+        Reload,
+        "How long a verifier is used while no server can be asked for it, so that logins go on \
+         while all servers are down.",
     ),
     row(
         "auth.file",

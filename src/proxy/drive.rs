@@ -368,6 +368,7 @@ impl Conversation {
                 {
                     (self.proxy.on_loss)(server);
                 }
+                self.proxy.note_refused_secret(&self.login, &error);
                 Input::Denied(denial(server, &error))
             }
             Wait::Over(Ok(mut lease)) => {

@@ -247,6 +247,7 @@ impl Attempt<'_> {
                         pending = Some(LoginInput::Secured(secured));
                     }
                     LoginOutput::LookUp(user) => pending = Some(self.look_up(&user).await),
+                    LoginOutput::Doubt(user) => self.proxy.verifiers.doubt(&user),
                     LoginOutput::Cancel(key) => {
                         self.cancel(&key).await;
                         return Err(Failed(LoginResult::Disconnected));
@@ -365,6 +366,7 @@ impl Attempt<'_> {
                     failure = Some(error);
                 }
                 Err(error) => {
+                    self.proxy.note_refused_secret(login, &error);
                     failure = Some(error);
                     break;
                 }

@@ -35,7 +35,8 @@ use crate::session::{
     Catalog, ConsoleReply, LoginMethod, RouteRules, Rules, ServerSide, Texts, TlsOffer,
 };
 use crate::telemetry::Telemetry;
-use crate::upstream::{Upstreams, VerifierSource};
+use crate::upstream::{GetError, Login, Secret, Upstreams, VerifierSource};
+use crate::wire::SqlState;
 
 /// What a reload replaces in one step.
 #[derive(Clone, Debug)]
@@ -190,6 +191,18 @@ impl Proxy {
     fn count_returned(&self, server: ServerId) {
         if let Some(busy) = self.state.busy.get(server.index()) {
             busy.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Forgets a verifier that a server no longer takes.
+    fn note_refused_secret(&self, login: &Login, error: &GetError) {
+        let GetError::Connect(connect) = error else {
+            return;
+        };
+        let said = connect.server_error().map(|error| error.sqlstate.as_str());
+        let is_keys = matches!(login.secret, Secret::ScramKeys { .. });
+        if is_keys && said == Some(SqlState::INVALID_PASSWORD.0) {
+            self.verifiers.forget(&login.user);
         }
     }
 

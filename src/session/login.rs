@@ -149,6 +149,8 @@ pub enum LoginOutput {
     StartTls(Option<Bytes>),
     /// Find what is stored for this user.
     LookUp(String),
+    /// A proof did not fit what is stored for this user: it may have been changed since it was read.
+    Doubt(String),
     /// Stop what this key belongs to, and end the connection.
     Cancel(CancelKey),
     /// The client is who it says it is.
@@ -443,11 +445,11 @@ fn proof(
 ) -> State {
     let (answer, client) = match exchange.finish(frame.body()) {
         Ok(proved) => proved,
-        Err(ScramError::WrongProof) => return wrong_password(startup, out),
+        Err(ScramError::WrongProof) => return doubted(startup, out),
         Err(error) => return refuse(out, error.sqlstate(), error.to_string()),
     };
     let secret = match known {
-        Known::Nobody => return wrong_password(startup, out),
+        Known::Nobody => return doubted(startup, out),
         Known::Verifier(server) => Credential::Keys { client, server },
         Known::Password(password) => Credential::Password(password),
     };
@@ -495,6 +497,15 @@ fn wrong_password(startup: &Startup, out: &mut Vec<LoginOutput>) -> State {
     let user = String::from_utf8_lossy(startup.user());
     let text = format!("password authentication failed for user \"{user}\"");
     refuse(out, SqlState::INVALID_PASSWORD, text)
+}
+
+/// The same for a proof that does not fit what was read some time ago. The exchange cannot be
+/// repeated on the same connection: the salt may be another one.
+fn doubted(startup: &Startup, out: &mut Vec<LoginOutput>) -> State {
+    out.push(LoginOutput::Doubt(
+        String::from_utf8_lossy(startup.user()).into_owned(),
+    ));
+    wrong_password(startup, out)
 }
 
 fn malformed(out: &mut Vec<LoginOutput>) -> State {
@@ -628,8 +639,11 @@ mod tests {
         let wrong = play(Some(verifier()), b"Secret");
         let unknown = play(None, b"secret");
         assert!(!is_logged_in(&wrong) && !is_logged_in(&unknown));
-        assert_eq!(body_of(&wrong[0]), body_of(&unknown[0]));
-        assert!(matches!(wrong[1], LoginOutput::Close));
+        for out in [&wrong, &unknown] {
+            assert!(matches!(&out[0], LoginOutput::Doubt(user) if user == "ann"));
+            assert!(matches!(out[2], LoginOutput::Close));
+        }
+        assert_eq!(body_of(&wrong[1]), body_of(&unknown[1]));
     }
 
     #[test]

@@ -1,19 +1,20 @@
-//! Reads the verifiers of clients from the cluster, over one connection of its own.
+//! Reads the verifiers of clients from the cluster, over connections of its own.
 //!
 //! Logins must go on while the primary is down: any server may answer, and while none does, what
 //! was known before is good for longer.
 
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::Mutex as AsyncMutex;
-use tokio::task::JoinHandle;
+use arc_swap::ArcSwap;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use tokio_postgres::{Client, Config, NoTls};
 
+use super::Login;
+use super::flights::Flights;
+use super::links::{Answer, Links};
 use super::verifiers::{Known, Verifiers};
-use super::{Login, Secret};
 use crate::clock;
 use crate::cluster::Address;
 
@@ -29,7 +30,7 @@ pub struct LookupRules {
     pub stale_ttl: Duration,
     /// How many users are remembered.
     pub entries_max: usize,
-    /// How long a lookup may take, over all servers; waiting for the one before it may take as
+    /// How long a lookup may take, over all servers; waiting for those before it may take as
     /// long again.
     pub timeout: Duration,
 }
@@ -38,7 +39,7 @@ impl Default for LookupRules {
     fn default() -> Self {
         Self {
             query: "SELECT rolname, verifier FROM pgherd.lookup($1)".into(),
-            ttl: Duration::from_secs(60),
+            ttl: Duration::from_secs(1),
             stale_ttl: Duration::from_secs(24 * 3600),
             entries_max: 10_000,
             timeout: Duration::from_secs(3),
@@ -65,44 +66,33 @@ pub enum LookupError {
     WrongColumns,
 }
 
-/// Looks verifiers up. One for all clients: those who ask at the same time wait for each other.
+/// Looks verifiers up. One for all clients: a user is asked for once at a time, different users
+/// side by side up to [`SIDE_BY_SIDE`].
 pub struct VerifierSource {
-    login: Login,
-    rules: LookupRules,
+    rules: ArcSwap<LookupRules>,
     verifiers: Mutex<Verifiers>,
-    link: AsyncMutex<Link>,
-}
-
-/// The connection, and when there was last nobody to connect to.
-#[derive(Default)]
-struct Link {
-    open: Option<Open>,
-    failed: Option<(Instant, LookupError)>,
-}
-
-struct Open {
-    address: Address,
-    client: Client,
-    driver: JoinHandle<()>,
-}
-
-/// One server's answer.
-enum Answer {
-    Row(Option<String>),
-    /// This server cannot say; another may.
-    Unavailable(LookupError),
-    /// No server will say otherwise.
-    Refused(LookupError),
+    flights: Flights<Result<Option<String>, LookupError>>,
+    places: Semaphore,
+    links: Links,
 }
 
 impl VerifierSource {
     /// Looks up as `login`, which needs a password or trust.
     pub fn new(login: Login, rules: LookupRules) -> Self {
         Self {
-            login,
-            rules,
+            rules: ArcSwap::from_pointee(rules),
             verifiers: Mutex::default(),
-            link: AsyncMutex::default(),
+            flights: Flights::default(),
+            places: Semaphore::new(SIDE_BY_SIDE),
+            links: Links::new(login),
+        }
+    }
+
+    /// Takes over new rules. What was read by another query is forgotten.
+    pub fn set_rules(&self, rules: LookupRules) {
+        let before = self.rules.swap(Arc::new(rules));
+        if before.query != self.rules.load().query {
+            *self.cache() = Verifiers::default();
         }
     }
 
@@ -118,28 +108,34 @@ impl VerifierSource {
         user: &str,
         candidates: &[Address],
     ) -> Result<Option<String>, LookupError> {
-        if let Some(known) = self.remembered(user, self.rules.ttl) {
+        let rules = self.rules.load_full();
+        if let Some(known) = self.remembered(user, &rules) {
             return Ok(known.verifier);
         }
-        match self.ask(user, candidates).await {
+        let ask = self.ask(user, candidates, &rules);
+        match self.flights.join(user, ask).await {
             Err(LookupError::NoServer(why)) => self
-                .remembered(user, self.rules.stale_ttl)
+                .cache()
+                .find_stale(user, clock::now(), rules.stale_ttl.max(rules.ttl))
                 .map(|known| known.verifier)
                 .ok_or(LookupError::NoServer(why)),
             result => result,
         }
     }
 
-    /// Forgets what is remembered of `user`, so that a changed password is seen at once. To be
-    /// called when a client's proof was wrong; an answer younger than a second stays, so that
-    /// guessing passwords does not become a load on the servers.
-    pub fn forget(&self, user: &str) {
-        self.cache().forget(user, clock::now(), RETRY_AFTER);
+    /// A client's proof did not fit what was looked up: the password may have been changed. It is
+    /// asked for anew at the next login, at most once a second.
+    pub fn doubt(&self, user: &str) {
+        self.cache().doubt(user);
     }
 
-    fn remembered(&self, user: &str, age: Duration) -> Option<Known> {
-        self.cache()
-            .find(user, clock::now(), age, UNKNOWN_TTL.min(age))
+    /// A server refused what was looked up and proved: it is of no use any more.
+    pub fn forget(&self, user: &str) {
+        self.cache().forget(user);
+    }
+
+    fn remembered(&self, user: &str, rules: &LookupRules) -> Option<Known> {
+        self.cache().find(user, clock::now(), rules.ttl)
     }
 
     fn cache(&self) -> MutexGuard<'_, Verifiers> {
@@ -149,144 +145,45 @@ impl VerifierSource {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn ask(&self, user: &str, candidates: &[Address]) -> Result<Option<String>, LookupError> {
-        let Ok(mut link) = timeout(self.rules.timeout, self.link.lock()).await else {
-            return Err(LookupError::NoServer("the lookup before takes long".into()));
+    async fn ask(
+        &self,
+        user: &str,
+        candidates: &[Address],
+        rules: &LookupRules,
+    ) -> Result<Option<String>, LookupError> {
+        let Ok(Ok(_place)) = timeout(rules.timeout, self.places.acquire()).await else {
+            let why = "the lookups before take long";
+            return Err(LookupError::NoServer(why.into()));
         };
-        // Whoever was before us may have asked for the same user, or found all servers down.
-        if let Some(known) = self.remembered(user, self.rules.ttl) {
+        // Whoever was before us may have asked for the same user.
+        if let Some(known) = self.remembered(user, rules) {
             return Ok(known.verifier);
         }
-        if let Some((at, error)) = &link.failed
-            && clock::now().saturating_duration_since(*at) < RETRY_AFTER
-        {
-            return Err(error.clone());
-        }
-        link.failed = None;
+        let share = rules.timeout / u32::try_from(candidates.len()).unwrap_or(u32::MAX).max(1);
         let mut last = LookupError::NoServer("no server is known to be up".into());
-        for address in link.in_order(candidates) {
-            let share = self.rules.timeout / u32::try_from(candidates.len()).unwrap_or(u32::MAX);
-            let asked = timeout(share, self.ask_at(&mut link, address, user)).await;
-            match asked {
-                Ok(Answer::Row(verifier)) => {
-                    let limit = self.rules.entries_max;
-                    self.cache()
-                        .insert(user, verifier.clone(), clock::now(), limit);
+        for address in candidates {
+            match self.links.ask(address, &rules.query, user, share).await {
+                Answer::Row(verifier) => {
+                    let (now, limit) = (clock::now(), rules.entries_max);
+                    self.cache().insert(user, verifier.clone(), now, limit);
                     return Ok(verifier);
                 }
-                Ok(Answer::Refused(error)) => return Err(error),
-                Ok(Answer::Unavailable(error)) => last = error,
-                Err(_elapsed) => last = LookupError::NoServer(format!("{address}: no answer")),
+                Answer::Refused(error) => return Err(error),
+                Answer::Unavailable(error) => last = error,
             }
-            link.open = None;
         }
-        link.failed = Some((clock::now(), last.clone()));
         Err(last)
-    }
-
-    async fn ask_at(&self, link: &mut Link, address: &Address, user: &str) -> Answer {
-        // A connection that stood unused may have ended long ago: that says nothing of the server.
-        for fresh in [false, true] {
-            if fresh || !link.open.as_ref().is_some_and(|open| open.is_at(address)) {
-                match self.open(address).await {
-                    Ok(open) => link.open = Some(open),
-                    Err(error) => return unavailable(address, &error),
-                }
-            }
-            let Some(open) = &link.open else { break };
-            match open.client.query(&self.rules.query, &[&user]).await {
-                Ok(rows) => return read(&rows),
-                Err(error) if error.is_closed() && !fresh => {}
-                Err(error) => return refused_or_unavailable(address, &error),
-            }
-        }
-        Answer::Unavailable(LookupError::NoServer(format!("{address}: connection lost")))
-    }
-
-    async fn open(&self, address: &Address) -> Result<Open, tokio_postgres::Error> {
-        let mut config = Config::new();
-        config
-            .host(&address.host)
-            .port(address.port)
-            .user(&self.login.user)
-            .dbname(&self.login.database)
-            .application_name("pgherd lookup");
-        if let Secret::Password(password) = &self.login.secret {
-            config.password(password);
-        }
-        let (client, connection) = config.connect(NoTls).await?;
-        // It ends with the client, or with the server; what it says then, the next query says too.
-        let driver = tokio::spawn(async move { drop(connection.await) });
-        Ok(Open {
-            address: address.clone(),
-            client,
-            driver,
-        })
-    }
-}
-
-impl Link {
-    /// The candidates, the one that we are connected to first.
-    fn in_order<'a>(&self, candidates: &'a [Address]) -> Vec<&'a Address> {
-        let is_open =
-            |address: &Address| self.open.as_ref().is_some_and(|open| open.is_at(address));
-        let mut ordered: Vec<_> = candidates.iter().collect();
-        ordered.sort_by_key(|address| !is_open(address));
-        ordered
-    }
-}
-
-impl Open {
-    fn is_at(&self, address: &Address) -> bool {
-        self.address == *address && !self.client.is_closed()
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.driver.abort();
     }
 }
 
 impl fmt::Debug for VerifierSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("VerifierSource")
-            .field("login", &self.login)
+            .field("links", &self.links)
             .field("rules", &self.rules)
             .finish_non_exhaustive()
     }
 }
 
-fn read(rows: &[tokio_postgres::Row]) -> Answer {
-    let Some(row) = rows.first() else {
-        return Answer::Row(None);
-    };
-    match row.try_get::<_, Option<String>>(1) {
-        Ok(verifier) => Answer::Row(verifier),
-        Err(_no_such_column) => Answer::Refused(LookupError::WrongColumns),
-    }
-}
-
-fn unavailable(address: &Address, error: &tokio_postgres::Error) -> Answer {
-    Answer::Unavailable(LookupError::NoServer(format!("{address}: {error}")))
-}
-
-/// A server that goes down or is full says so in classes 57, 53 and 08; one that says anything else
-/// has understood the query and will not run it.
-fn refused_or_unavailable(address: &Address, error: &tokio_postgres::Error) -> Answer {
-    match error.as_db_error() {
-        Some(said) if !matches!(said.code().code().get(..2), Some("57" | "53" | "08")) => {
-            Answer::Refused(LookupError::Refused {
-                sqlstate: said.code().code().to_owned(),
-                message: said.message().to_owned(),
-            })
-        }
-        _ => unavailable(address, error),
-    }
-}
-
-/// How long it is remembered that a user does not exist: a role that was just created should soon
-/// be able to log in.
-const UNKNOWN_TTL: Duration = Duration::from_secs(2);
-/// After all servers failed, how long nobody tries again.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How many users are asked for at a time: enough to keep a connection busy.
+const SIDE_BY_SIDE: usize = 16;
