@@ -29,6 +29,7 @@ mod with_postgres {
     mod hostile;
     mod login;
     mod pins;
+    mod places;
     mod prepared;
     mod protocol;
     mod reload;

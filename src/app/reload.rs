@@ -157,6 +157,7 @@ pub(super) fn settings(config: &Config) -> Settings {
         server_statements_max: config.upstream.prepared_statements,
         wait_timeout: config.upstream.wait_timeout,
         clients_max: config.limits.max_client_connections,
+        consoles_max: config.admin.connections,
         replication_max: config.limits.replication_connections,
         method: super::login_method(config),
         users: (config.auth.method == AuthMethod::File).then(|| {

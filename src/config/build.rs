@@ -99,6 +99,7 @@ impl<'a> Builder<'a> {
             admin: AdminConfig {
                 users: self.list("admin.users"),
                 stats_users: self.list("admin.stats_users"),
+                connections: self.count("admin.connections"),
             },
             log: self.log(),
             state_dir: self.path("state.dir"),

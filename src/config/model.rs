@@ -175,6 +175,8 @@ pub struct AdminConfig {
     pub users: Vec<String>,
     /// May only look.
     pub stats_users: Vec<String>,
+    /// How many of them at a time.
+    pub connections: usize,
 }
 
 /// What is logged, and how.

@@ -354,7 +354,8 @@ pub static SETTINGS: &[Setting] = &[
         },
         "1000",
         Reload,
-        "How many clients may be connected.",
+        "How many clients may be connected; one more is refused with `53300`. As many again may be \
+         on their way in: connected, and not logged in yet.",
     ),
     row(
         "cluster.*.pool.wait_timeout",
@@ -566,6 +567,14 @@ pub static SETTINGS: &[Setting] = &[
         "",
         Reload,
         "Users who may only `SHOW` in the console.",
+    ),
+    row(
+        "admin.connections",
+        Kind::Count { min: 1, max: 1000 },
+        "20",
+        Reload,
+        "How many sessions of the console there may be. They take no place of `pool.max_clients`, \
+         so that somebody can look when all of those are taken.",
     ),
     row(
         "log.format",

@@ -1,17 +1,24 @@
 //! Takes connections in, and bounds how many there are.
 
+use std::io::{self, Read as _};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::BytesMut;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use super::drive::Conversation;
-use super::login::Entered;
+use super::login::{Entered, TOO_MANY};
+use super::places::{Place, Places};
 use super::{Proxy, login};
 use crate::net::Stream;
+use crate::telemetry::LoginResult;
+use crate::wire::{ErrorFields, Severity, SqlState, backend};
 
 /// Accepts clients until `stop` resolves, then waits for the sessions that it started.
 ///
@@ -24,9 +31,12 @@ pub async fn serve(proxy: Arc<Proxy>, listener: TcpListener, stop: impl Future<O
             () = &mut stop => break,
             Some(_ended) = sessions.join_next() => {}
             accepted = listener.accept() => match accepted {
-                Ok((stream, _peer)) => {
-                    sessions.spawn(session(Arc::clone(&proxy), stream));
-                }
+                Ok((stream, peer)) => match proxy.place_for_login(peer.ip()) {
+                    Some(place) => {
+                        sessions.spawn(session(Arc::clone(&proxy), stream, place));
+                    }
+                    None => turn_away(&proxy, &stream),
+                },
                 Err(error) => {
                     // Out of descriptors, most likely: accepting at once again would spin.
                     warn!(error = %error, "could not accept a client");
@@ -40,7 +50,7 @@ pub async fn serve(proxy: Arc<Proxy>, listener: TcpListener, stop: impl Future<O
 }
 
 /// One client, from its first byte to its last.
-async fn session(proxy: Arc<Proxy>, stream: TcpStream) {
+async fn session(proxy: Arc<Proxy>, stream: TcpStream, place: Place) {
     let client = proxy.state.next_client.fetch_add(1, Ordering::Relaxed);
     let peer = stream.peer_addr().ok();
     let stream = Stream::Plain(stream);
@@ -49,7 +59,7 @@ async fn session(proxy: Arc<Proxy>, stream: TcpStream) {
         return;
     }
     // The future of a login is large and short: it is not part of the session's.
-    match Box::pin(login::log_in(&proxy, stream, client, peer)).await {
+    match Box::pin(login::log_in(&proxy, stream, client, peer, place)).await {
         Some(Entered::Session(arrived)) => {
             Conversation::new(proxy, *arrived).run().await;
         }
@@ -59,6 +69,42 @@ async fn session(proxy: Arc<Proxy>, stream: TcpStream) {
     }
 }
 
+impl Proxy {
+    /// A place for a connection that has not logged in yet: as many as clients may be connected,
+    /// so that all of them may come back at once. A few more are kept for this machine's own, or
+    /// nobody could look at the console while others only connect and say nothing.
+    fn place_for_login(&self, peer: IpAddr) -> Option<Place> {
+        let limit = self.settings.load().clients_max;
+        let kept = match peer.to_canonical().is_loopback() {
+            true => KEPT_FOR_LOOPBACK,
+            false => 0,
+        };
+        Places::enter(&self.state.logging_in, limit + kept)
+    }
+}
+
+/// Refuses a connection for which there is no place, without waiting for anything. What it has sent
+/// is taken in first: closing with unread bytes would have the refusal thrown away with them.
+fn turn_away(proxy: &Proxy, stream: &TcpStream) {
+    let mut message = BytesMut::new();
+    let state = SqlState::TOO_MANY_CONNECTIONS;
+    let fields = ErrorFields::new(Severity::Fatal, state, TOO_MANY.to_owned());
+    backend::error(&mut message, &fields);
+    let socket = SockRef::from(stream);
+    let mut unread = [0; 1024];
+    let mut reader = &*socket;
+    let told = match reader.read(&mut unread) {
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+        _ => socket.send(&message).map(drop),
+    };
+    if let Err(error) = told {
+        debug!(error = %error, "a client that was turned away is gone");
+    }
+    proxy.telemetry.login_ended(LoginResult::TooManyClients);
+}
+
 /// A client that vanished without a word is noticed after this long, and a few probes.
 const KEEPALIVE: Duration = Duration::from_secs(60);
+/// How many may log in from this machine when nobody else may.
+const KEPT_FOR_LOOPBACK: usize = 16;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -10,8 +10,9 @@ use tracing::debug;
 
 use super::cancel::CancelSlot;
 use super::doorbell::Doorbell;
+use super::places::{Place, Places};
 use super::tunnel::Tunnel;
-use super::{Proxy, lock};
+use super::{Proxy, Settings, lock};
 use crate::clock;
 use crate::cluster::{Address, ServerState};
 use crate::net::Stream;
@@ -58,17 +59,24 @@ pub(super) enum Entered {
 pub(super) struct Presence {
     proxy: Arc<Proxy>,
     client: u64,
+    _guest: Guest,
     pub(super) cancel: Arc<CancelSlot>,
     pub(super) bell: Arc<Doorbell>,
 }
 
 impl Presence {
-    fn new(proxy: &Arc<Proxy>, client: u64, secret_bytes: usize) -> std::io::Result<Self> {
+    fn new(
+        proxy: &Arc<Proxy>,
+        client: u64,
+        secret_bytes: usize,
+        guest: Guest,
+    ) -> std::io::Result<Self> {
         let bell = proxy.state.bells.hang(client);
         match proxy.state.cancels.issue(secret_bytes, &bell) {
             Ok(cancel) => Ok(Self {
                 proxy: Arc::clone(proxy),
                 client,
+                _guest: guest,
                 cancel,
                 bell,
             }),
@@ -85,6 +93,12 @@ impl Drop for Presence {
         self.proxy.state.cancels.revoke(&self.cancel);
         self.proxy.state.bells.take_down(self.client);
     }
+}
+
+/// The places that a client has taken.
+#[derive(Debug)]
+pub(super) struct Guest {
+    _place: Place,
 }
 
 /// Whether a session is one of the console, and what it may do there.
@@ -104,6 +118,7 @@ pub(super) async fn log_in(
     stream: Stream,
     client: u64,
     peer: Option<SocketAddr>,
+    place: Place,
 ) -> Option<Entered> {
     let limit = proxy.settings.load().session.login_timeout;
     let attempt = Attempt {
@@ -111,6 +126,7 @@ pub(super) async fn log_in(
         stream,
         client,
         peer,
+        _place: place,
         input: BytesMut::new(),
         splitter: Splitter::client(Limits::default()),
     };
@@ -137,6 +153,8 @@ pub(super) struct Attempt<'a> {
     pub(super) stream: Stream,
     pub(super) client: u64,
     pub(super) peer: Option<SocketAddr>,
+    /// Given up when the login ends.
+    pub(super) _place: Place,
     /// What the client has sent and nobody has handled.
     pub(super) input: BytesMut,
     pub(super) splitter: Splitter,
@@ -180,13 +198,11 @@ impl Attempt<'_> {
                 return Err(failed);
             }
         };
-        if !is_console && self.proxy.clients() >= settings.clients_max {
-            let text = "sorry, too many clients already";
+        let Some(guest) = self.take_place(is_console, &settings) else {
             let result = LoginResult::TooManyClients;
-            return Err(self
-                .refuse(SqlState::TOO_MANY_CONNECTIONS, text, result)
-                .await);
-        }
+            let state = SqlState::TOO_MANY_CONNECTIONS;
+            return Err(self.refuse(state, TOO_MANY, result).await);
+        };
         let is_served = settings
             .databases
             .iter()
@@ -199,7 +215,7 @@ impl Attempt<'_> {
                 .await);
         }
         if let Some(wanted) = &identity.replication {
-            let (tunnel, stream) = self.replicate(identity, wanted).await?;
+            let (tunnel, stream) = self.replicate(identity, wanted, guest).await?;
             return Ok(Entered::Replication(Box::new(tunnel), stream));
         }
         let login = Arc::new(to_upstream(identity));
@@ -207,8 +223,20 @@ impl Attempt<'_> {
             true => Arc::new(console_greeting()),
             false => self.greeting(&login).await?,
         };
-        let arrived = self.welcome(identity, login, console, &greeting).await?;
+        let presence = self.presence(identity, guest)?;
+        let whom = (login, console);
+        let arrived = self.welcome(identity, whom, &greeting, presence).await?;
         Ok(Entered::Session(Box::new(arrived)))
+    }
+
+    /// A place for one more client, if there is one.
+    fn take_place(&self, is_console: bool, settings: &Settings) -> Option<Guest> {
+        let state = &self.proxy.state;
+        let place = match is_console {
+            true => Places::enter(&state.consoles, settings.consoles_max),
+            false => Places::enter(&state.guests, settings.clients_max),
+        };
+        Some(Guest { _place: place? })
     }
 
     /// Reads until the client has said, and proved, who it is.
@@ -400,11 +428,10 @@ impl Attempt<'_> {
     async fn welcome(
         mut self,
         identity: &Identity,
-        login: Arc<upstream::Login>,
-        console: Console,
+        (login, console): (Arc<upstream::Login>, Console),
         greeting: &Greeting,
+        presence: Presence,
     ) -> Result<Arrived, Failed> {
-        let presence = self.presence(identity)?;
         let mut settings = TextSettings::default();
         let mut out = BytesMut::new();
         for (name, value) in greeting.iter() {
@@ -436,9 +463,9 @@ impl Attempt<'_> {
     }
 
     /// Hangs up what others find the client by.
-    pub(super) fn presence(&self, identity: &Identity) -> Result<Presence, Failed> {
+    pub(super) fn presence(&self, identity: &Identity, guest: Guest) -> Result<Presence, Failed> {
         let secret_bytes = if identity.minor >= 2 { 32 } else { 4 };
-        Presence::new(self.proxy, self.client, secret_bytes)
+        Presence::new(self.proxy, self.client, secret_bytes, guest)
             .map_err(|_no_entropy| Failed(FAILED_SERVER))
     }
 
@@ -558,6 +585,8 @@ fn console_greeting() -> BTreeMap<String, String> {
     .collect()
 }
 
+/// PostgreSQL's own words.
+pub(super) const TOO_MANY: &str = "sorry, too many clients already";
 const CONSOLE_DATABASES: [&str; 2] = ["pgherd", "pgbouncer"];
 const REJECTED: LoginResult = LoginResult::Rejected;
 pub(super) const FAILED_SERVER: LoginResult = LoginResult::NoServer;

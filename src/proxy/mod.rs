@@ -14,6 +14,7 @@ mod drive;
 mod lent;
 mod login;
 mod notes;
+mod places;
 mod queue;
 mod replicate;
 mod secure;
@@ -51,6 +52,8 @@ pub struct Settings {
     pub wait_timeout: Duration,
     /// How many clients may be connected.
     pub clients_max: usize,
+    /// How many sessions of the console there may be beside them.
+    pub consoles_max: usize,
     /// How many of them may replicate.
     pub replication_max: usize,
     /// How clients prove who they are.
@@ -117,7 +120,13 @@ pub struct Shared {
     busy: Vec<AtomicU32>,
     next_client: AtomicU64,
     draining: AtomicBool,
-    replicating: Arc<replicate::Places>,
+    /// Connections before the end of their login.
+    logging_in: Arc<places::Places>,
+    /// Clients that have logged in, but for the console.
+    guests: Arc<places::Places>,
+    /// Sessions of the console.
+    consoles: Arc<places::Places>,
+    replicating: Arc<places::Places>,
     /// The reported settings that a login was last greeted with, for when no server can be asked.
     greetings: Mutex<BTreeMap<login::GreetingKey, login::Greeting>>,
 }
@@ -131,6 +140,9 @@ impl Shared {
             busy: (0..servers).map(|_| AtomicU32::new(0)).collect(),
             next_client: AtomicU64::new(1),
             draining: AtomicBool::new(false),
+            logging_in: Arc::default(),
+            guests: Arc::default(),
+            consoles: Arc::default(),
             replicating: Arc::default(),
             greetings: Mutex::default(),
         }

@@ -2,13 +2,13 @@
 //! is room for one more.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::BytesMut;
 use tokio::time::timeout_at;
 
 use super::doorbell::ring;
-use super::login::{Attempt, FAILED_SERVER, Failed, Presence, to_upstream};
+use super::login::{Attempt, FAILED_SERVER, Failed, Guest, Presence, to_upstream};
+use super::places::Places;
 use super::tunnel::Tunnel;
 use crate::clock;
 use crate::net::Stream;
@@ -17,37 +17,6 @@ use crate::telemetry::LoginResult;
 use crate::upstream;
 use crate::wire::{SqlState, TransactionStatus, backend};
 
-/// How many clients replicate.
-#[derive(Debug, Default)]
-pub(super) struct Places(AtomicUsize);
-
-/// The place of one of them; given up when dropped.
-#[derive(Debug)]
-pub(super) struct Place(Arc<Places>);
-
-impl Places {
-    /// How many are taken.
-    pub(super) fn taken(&self) -> usize {
-        self.0.load(Ordering::Acquire)
-    }
-
-    /// Takes one; `None` when there are no more.
-    fn enter(places: &Arc<Self>, limit: usize) -> Option<Place> {
-        let one_more = |taken| (taken < limit).then_some(taken + 1);
-        let taken = &places.0;
-        taken
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more)
-            .ok()?;
-        Some(Place(Arc::clone(places)))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
 impl Attempt<'_> {
     /// Leads a client that replicates to its server, over a connection of its own that is begun
     /// with the parameters that the client began with.
@@ -55,6 +24,7 @@ impl Attempt<'_> {
         mut self,
         identity: &Identity,
         wanted: &Replication,
+        guest: Guest,
     ) -> Result<(Tunnel, Stream), Failed> {
         let limit = self.proxy.settings.load().replication_max;
         let Some(place) = Places::enter(&self.proxy.state.replicating, limit) else {
@@ -64,7 +34,7 @@ impl Attempt<'_> {
             let state = SqlState::TOO_MANY_CONNECTIONS;
             return Err(self.refuse(state, text, result).await);
         };
-        let presence = self.presence(identity)?;
+        let presence = self.presence(identity, guest)?;
         let source = match self.source(&presence, wanted).await {
             Ok(source) => source,
             Err(problem) => {

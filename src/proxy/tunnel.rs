@@ -13,7 +13,7 @@ use tracing::{debug, info};
 use super::Proxy;
 use super::doorbell::ring;
 use super::login::Presence;
-use super::replicate::Place;
+use super::places::Place;
 use crate::clock;
 use crate::net::Stream;
 use crate::session::Source;
