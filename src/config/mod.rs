@@ -23,6 +23,7 @@ mod settings;
 mod show;
 mod source;
 mod table;
+mod table_cluster;
 #[cfg(test)]
 mod tests;
 pub mod userlist;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// One setting.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Setting {
     /// Where it stands in the file; `*` is a name that the operator chooses.
     pub key: &'static str,
@@ -19,7 +19,7 @@ pub struct Setting {
 }
 
 /// What may be written for a setting.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Kind {
     /// A time with a unit.
     Duration {
