@@ -7,7 +7,7 @@ use pgherd::local::{DATABASE, DEMO_PASSWORD, DEMO_ROLE, SUPERUSER};
 use pgherd::wire::frontend;
 use tokio::sync::OnceCell;
 
-use crate::support::{Raw, Router, fields, rows, shared, tags, test, value, wait_until};
+use crate::support::{Raw, Router, fields, psql, rows, shared, tags, test, value, wait_until};
 
 /// A router that looks verifiers up on the cluster.
 async fn lookup() -> &'static Router {
@@ -108,6 +108,61 @@ fn a_userlist_with_a_verifier_or_a_password_lets_its_users_in() {
         assert!(wrong.contains(&('C', "28P01".to_owned())), "{wrong:?}");
         let absent = refused(&router, "nobody", "other").await;
         assert!(absent.contains(&('C', "28P01".to_owned())), "{absent:?}");
+    });
+}
+
+#[test]
+fn an_md5_hash_is_proved_and_opens_servers_that_ask_for_md5() {
+    test(async {
+        let lab = shared().await;
+        let primary = lab.cluster.connect(0).await.unwrap();
+        let sql = "DROP ROLE IF EXISTS hashed; SET password_encryption = 'md5';
+                   CREATE ROLE hashed LOGIN PASSWORD 'secret'";
+        primary.batch_execute(sql).await.unwrap();
+        let stored = "SELECT rolpassword FROM pg_authid WHERE rolname = 'hashed'";
+        let path = lab.cluster.directory().join("md5list.txt");
+        let list = format!("\"hashed\" \"{}\"\n", value(&primary, stored).await);
+        std::fs::write(&path, list).unwrap();
+        let settings = [
+            ("auth.method", "file"),
+            ("auth.file", path.to_str().unwrap()),
+        ];
+        let from_file = Router::start(&lab.cluster, &settings).await;
+        for router in [lookup().await, &from_file] {
+            let client = router.connect_as("hashed", "secret", DATABASE).await;
+            assert_eq!(
+                value(&client.unwrap(), "SELECT current_user").await,
+                "hashed"
+            );
+            let refused = router.connect_as("hashed", "wrong", DATABASE).await;
+            assert_eq!(refused.err().unwrap().code().unwrap().code(), "28P01");
+        }
+        // A changed one is taken within the login: the answer is to the salt alone.
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        let sql = "SET password_encryption = 'md5'; ALTER ROLE hashed PASSWORD 'changed'";
+        primary.batch_execute(sql).await.unwrap();
+        let changed = lookup().await.connect_as("hashed", "changed", DATABASE);
+        changed.await.unwrap();
+    });
+}
+
+#[test]
+fn psql_logs_in_by_md5_and_by_scram() {
+    test(async {
+        let lab = shared().await;
+        let primary = lab.cluster.connect(0).await.unwrap();
+        let sql = "DROP ROLE IF EXISTS md5_psql; SET password_encryption = 'md5';
+                   CREATE ROLE md5_psql LOGIN PASSWORD 'secret'";
+        primary.batch_execute(sql).await.unwrap();
+        let router = lookup().await;
+        for (user, password) in [("md5_psql", "secret"), (DEMO_ROLE, DEMO_PASSWORD)] {
+            let who = |password| format!("user={user} password={password} dbname={DATABASE}");
+            let said = psql(router.address, &who(password), "SELECT session_user").await;
+            assert_eq!(said, Ok(user.to_owned()));
+            let said = psql(router.address, &who("wrong"), "SELECT 1").await;
+            let said = said.unwrap_err();
+            assert!(said.contains("password authentication failed"), "{said}");
+        }
     });
 }
 

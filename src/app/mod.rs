@@ -339,7 +339,7 @@ fn secret_pair() -> Result<[u64; 2], AppError> {
 fn login_method(config: &Config) -> LoginMethod {
     match config.auth.method {
         AuthMethod::Trust => LoginMethod::Trust,
-        AuthMethod::Lookup | AuthMethod::File => LoginMethod::Scram,
+        AuthMethod::Lookup | AuthMethod::File => LoginMethod::Stored,
     }
 }
 

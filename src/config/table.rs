@@ -168,8 +168,9 @@ const CLIENTS: &[Setting] = &[
         Kind::Choice(&["lookup", "file", "trust"]),
         "lookup",
         Reload,
-        "How clients prove who they are. `lookup` checks SCRAM against the verifier that \
-         `auth.query` reads from a server; `file` against `auth.file`; `trust` asks nothing and is \
+        "How clients prove who they are. `lookup` checks the proof against the \
+         verifier that `auth.query` reads from a server; `file` against `auth.file`. A stored md5 \
+         hash is proved by md5, everything else by SCRAM-SHA-256. `trust` asks nothing and is \
          refused unless every listener is on loopback.",
     ),
     row(
@@ -203,7 +204,7 @@ const CLIENTS: &[Setting] = &[
         "",
         Reload,
         "The users of `file`, in the format of PgBouncer's userlist.txt: \
-         `\"user\" \"SCRAM-SHA-256$...\"`, or a plain password.",
+         `\"user\" \"SCRAM-SHA-256$...\"`, `\"md5...\"`, or a plain password.",
     ),
 ];
 

@@ -9,7 +9,7 @@ use super::secret::Secret;
 pub struct User {
     /// The name.
     pub name: String,
-    /// A plain password, or a verifier that starts with `SCRAM-SHA-256$`.
+    /// A plain password, a verifier that starts with `SCRAM-SHA-256$`, or `md5` and a hash.
     pub secret: Secret,
 }
 
@@ -19,9 +19,6 @@ pub enum UserlistError {
     /// Not two texts in quotes.
     #[error("line {0}: expected \"user\" \"secret\"")]
     NotAPair(usize),
-    /// An md5 hash, which proves nothing to a client that speaks SCRAM.
-    #[error("line {0}: md5 hashes are not supported, use a SCRAM-SHA-256 verifier")]
-    Md5(usize),
     /// The user came before.
     #[error("line {0}: user {1:?} is there twice")]
     Twice(usize, String),
@@ -61,13 +58,6 @@ fn user(line: &str, number: usize) -> Result<User, UserlistError> {
         (!name.is_empty()).then_some((name, secret))
     });
     let (name, secret) = pair.ok_or(UserlistError::NotAPair(number))?;
-    let is_md5 = secret.len() == 35
-        && secret
-            .strip_prefix("md5")
-            .is_some_and(|hash| hash.bytes().all(|b| b.is_ascii_hexdigit()));
-    if is_md5 {
-        return Err(UserlistError::Md5(number));
-    }
     Ok(User {
         name,
         secret: Secret::new(secret),
@@ -115,15 +105,13 @@ mod tests {
 
     #[test]
     fn every_bad_line_is_named() {
-        let md5 = format!("\"m\" \"md5{}\"", "0".repeat(32));
-        let text = format!("app secret\n\"a\" \"b\"\n\"a\" \"c\"\n{md5}\n\"open\" \"x\n");
+        let text = "app secret\n\"a\" \"b\"\n\"a\" \"c\"\n\"open\" \"x\n";
         assert_eq!(
-            parse(&text).unwrap_err(),
+            parse(text).unwrap_err(),
             [
                 UserlistError::NotAPair(1),
                 UserlistError::Twice(3, "a".into()),
-                UserlistError::Md5(4),
-                UserlistError::NotAPair(5),
+                UserlistError::NotAPair(4),
             ]
         );
     }

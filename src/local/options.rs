@@ -47,7 +47,8 @@ pub enum Auth {
     /// Nobody is asked for a password.
     #[default]
     Trust,
-    /// All but [`SUPERUSER`] and [`MONITOR_ROLE`] are asked, by SCRAM-SHA-256.
+    /// All but [`SUPERUSER`] and [`MONITOR_ROLE`] are asked, by SCRAM-SHA-256 unless their
+    /// password was stored under md5.
     Scram,
 }
 

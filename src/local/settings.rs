@@ -59,7 +59,7 @@ pub(super) fn pg_hba_conf(auth: Auth) -> String {
     let mut text = String::from("local all all trust\nlocal replication all trust\n");
     let (others, method) = match auth {
         Auth::Trust => (String::from("all"), "trust"),
-        Auth::Scram => (format!("{SUPERUSER},{MONITOR_ROLE}"), "scram-sha-256"),
+        Auth::Scram => (format!("{SUPERUSER},{MONITOR_ROLE}"), "md5"),
     };
     for database in ["all", "replication"] {
         // Writing to a String cannot fail.
@@ -123,7 +123,7 @@ mod tests {
             [
                 "host all postgres,pgherd 127.0.0.1/32 trust",
                 "host replication postgres,pgherd 127.0.0.1/32 trust",
-                "host all all 127.0.0.1/32 scram-sha-256",
+                "host all all 127.0.0.1/32 md5",
             ]
         );
     }

@@ -557,6 +557,7 @@ pub(super) fn to_upstream(identity: &Identity) -> upstream::Login {
         secret: match &identity.secret {
             Credential::None => Secret::None,
             Credential::Password(password) => Secret::Password(password.clone()),
+            Credential::Md5(hash) => Secret::Md5(hash.clone()),
             Credential::Keys { client, server } => Secret::ScramKeys {
                 client_key: *client.as_bytes(),
                 server_key: *server.as_bytes(),

@@ -212,8 +212,8 @@ impl Proxy {
             return;
         };
         let said = connect.server_error().map(|error| error.sqlstate.as_str());
-        let is_keys = matches!(login.secret, Secret::ScramKeys { .. });
-        if is_keys && said == Some(SqlState::INVALID_PASSWORD.0) {
+        let is_read = matches!(login.secret, Secret::ScramKeys { .. } | Secret::Md5(_));
+        if is_read && said == Some(SqlState::INVALID_PASSWORD.0) {
             self.verifiers.forget(&login.user);
         }
     }

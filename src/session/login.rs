@@ -6,12 +6,12 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Replication, replication, reply};
+use super::{Credential, Identity, Secured, replication, reply};
 use crate::wire::frontend::SaslInitialResponse;
-use crate::wire::scram::{ClientKey, ScramError, ServerExchange, ServerKey, Verifier};
+use crate::wire::scram::{ScramError, ServerExchange, ServerKey, Verifier};
 use crate::wire::{
-    CancelKey, ErrorFields, FirstPacket, Frame, Severity, SqlState, Startup, StartupError, backend,
-    startup,
+    CancelKey, ErrorFields, FirstPacket, Frame, Md5Hash, Severity, SqlState, Startup, StartupError,
+    backend, startup,
 };
 
 /// How clients prove who they are.
@@ -19,8 +19,12 @@ use crate::wire::{
 pub enum LoginMethod {
     /// They need not.
     Trust,
-    /// By SCRAM-SHA-256.
+    /// By SCRAM-SHA-256. Whoever has an md5 hash stored cannot.
     Scram,
+    /// By md5, unless a SCRAM verifier is stored.
+    Md5,
+    /// By md5 if a hash of it is stored, else by SCRAM-SHA-256.
+    Stored,
 }
 
 /// What a client that asks for TLS is told.
@@ -32,25 +36,6 @@ pub enum TlsOffer {
     Offered,
     /// It must have it.
     Required,
-}
-
-/// What the TLS of a client tells of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Secured {
-    /// Whom its certificate names; `None` when it gave none. It has been verified.
-    pub certificate: Option<ClientCertificate>,
-    /// Whether both sides named PostgreSQL's protocol, by ALPN.
-    pub agreed: bool,
-}
-
-/// Whom a verified certificate of a client names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientCertificate {
-    /// The common name of its subject. PostgreSQL's method `cert` compares it, byte for byte, with
-    /// the user; a certificate without one lets nobody in.
-    pub common_name: Option<String>,
-    /// The whole subject, as in `CN=ann,O=Example`.
-    pub subject: String,
 }
 
 /// What a login needs from outside. All of it is random or configured.
@@ -71,14 +56,14 @@ pub struct LoginSettings {
 /// One login.
 #[derive(Debug)]
 pub struct Login {
-    settings: LoginSettings,
+    pub(super) settings: LoginSettings,
     /// Once the connection is encrypted.
     secured: Option<Secured>,
     state: State,
 }
 
 #[derive(Debug)]
-enum State {
+pub(super) enum State {
     /// Nothing was said but requests for encryption.
     Greeting(Asked),
     /// A handshake of TLS is going on.
@@ -100,19 +85,30 @@ enum State {
         known: Known,
         exchange: ServerExchange,
     },
+    /// The client has to answer to the salt.
+    AwaitMd5 {
+        startup: Startup,
+        hash: Md5Hash,
+        secret: Credential,
+    },
+    /// The answer was wrong, and what is stored may have been changed.
+    Rechecking {
+        startup: Startup,
+        answer: Bytes,
+    },
     Done,
 }
 
 /// The kinds of encryption that a client has asked for, each of them once at most.
 #[derive(Clone, Copy, Debug, Default)]
-struct Asked {
+pub(super) struct Asked {
     tls: bool,
     gss: bool,
 }
 
 /// What is known of the user that logs in.
 #[derive(Clone, Debug)]
-enum Known {
+pub(super) enum Known {
     /// There is no such user, or it has no password.
     Nobody,
     /// The servers hold the same verifier.
@@ -159,39 +155,6 @@ pub enum LoginOutput {
     Close,
 }
 
-/// Who a client is, and what it asked for.
-#[derive(Clone, Debug)]
-pub struct Identity {
-    /// The user.
-    pub user: String,
-    /// The database.
-    pub database: String,
-    /// The other start-up parameters, as they came.
-    pub parameters: Vec<(String, String)>,
-    /// With what we can log in to the servers.
-    pub secret: Credential,
-    /// The minor version of the protocol.
-    pub minor: u16,
-    /// Set for a client that replicates.
-    pub replication: Option<Replication>,
-}
-
-/// With what we can log in to the servers as a client.
-#[derive(Clone, Debug)]
-pub enum Credential {
-    /// Nothing: the servers have to trust us.
-    None,
-    /// The password.
-    Password(String),
-    /// The keys behind the verifier.
-    Keys {
-        /// Proves us to the server.
-        client: ClientKey,
-        /// Proves the server to us.
-        server: ServerKey,
-    },
-}
-
 impl Login {
     /// A login that has just been connected.
     pub const fn new(settings: LoginSettings) -> Self {
@@ -223,6 +186,20 @@ impl Login {
             (State::LookingUp(startup), LoginInput::Stored(stored)) => {
                 self.challenge(startup, stored, out)
             }
+            (
+                State::AwaitMd5 {
+                    startup,
+                    hash,
+                    secret,
+                },
+                LoginInput::Message(frame),
+            ) => self.md5_answered(startup, &hash, secret, &frame, out),
+            (State::Rechecking { startup, answer }, LoginInput::Stored(stored)) => {
+                self.rechecked(&startup, &answer, stored, out)
+            }
+            (State::Rechecking { startup, .. }, LoginInput::LookUpFailed) => {
+                wrong_password(&startup, out)
+            }
             (State::LookingUp(_), LoginInput::LookUpFailed) => refuse(
                 out,
                 SqlState::CANNOT_CONNECT_NOW,
@@ -250,7 +227,9 @@ impl Login {
                 | State::Securing { .. }
                 | State::LookingUp(_)
                 | State::AwaitFirst { .. }
-                | State::AwaitProof { .. },
+                | State::AwaitProof { .. }
+                | State::AwaitMd5 { .. }
+                | State::Rechecking { .. },
                 _,
             ) => refuse(
                 out,
@@ -354,7 +333,7 @@ impl Login {
         };
         match self.settings.method {
             LoginMethod::Trust => admit(&startup, Credential::None, out),
-            LoginMethod::Scram => {
+            LoginMethod::Scram | LoginMethod::Md5 | LoginMethod::Stored => {
                 out.push(LoginOutput::LookUp(user));
                 State::LookingUp(startup)
             }
@@ -367,6 +346,10 @@ impl Login {
         stored: Option<String>,
         out: &mut Vec<LoginOutput>,
     ) -> State {
+        let ask_md5 = |stored: &str| self.ask_md5(&startup, stored, out);
+        if let Some(asked) = stored.as_deref().and_then(ask_md5) {
+            return asked;
+        }
         let nobody = || {
             (
                 Known::Nobody,
@@ -459,7 +442,7 @@ fn proof(
     admit(startup, secret, out)
 }
 
-fn admit(startup: &Startup, secret: Credential, out: &mut Vec<LoginOutput>) -> State {
+pub(super) fn admit(startup: &Startup, secret: Credential, out: &mut Vec<LoginOutput>) -> State {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let parameters = startup
         .parameters
@@ -493,7 +476,7 @@ fn no_encryption(peer: &str, startup: &Startup, out: &mut Vec<LoginOutput>) -> S
     refuse(out, SqlState::INVALID_AUTHORIZATION, text)
 }
 
-fn wrong_password(startup: &Startup, out: &mut Vec<LoginOutput>) -> State {
+pub(super) fn wrong_password(startup: &Startup, out: &mut Vec<LoginOutput>) -> State {
     let user = String::from_utf8_lossy(startup.user());
     let text = format!("password authentication failed for user \"{user}\"");
     refuse(out, SqlState::INVALID_PASSWORD, text)
@@ -517,7 +500,7 @@ fn malformed(out: &mut Vec<LoginOutput>) -> State {
 }
 
 /// Tells the client why it may not come in.
-fn refuse(out: &mut Vec<LoginOutput>, sqlstate: SqlState, text: String) -> State {
+pub(super) fn refuse(out: &mut Vec<LoginOutput>, sqlstate: SqlState, text: String) -> State {
     let mut message = BytesMut::new();
     backend::error(
         &mut message,
@@ -653,6 +636,85 @@ mod tests {
             Some("SCRAM-SHA-256$x".to_owned()),
             b"SCRAM-SHA-256$x"
         )));
+    }
+
+    /// Plays an md5 login; what is stored is another thing when it is asked for again.
+    fn play_md5(
+        method: LoginMethod,
+        stored: &str,
+        stored_later: Option<&str>,
+        password: &str,
+    ) -> Vec<LoginOutput> {
+        let mut login = login(method);
+        step(&mut login, startup(&[("user", "ann")]));
+        let asked = step(&mut login, LoginInput::Stored(Some(stored.to_owned())));
+        let LoginOutput::ToClient(asked) = &asked[0] else {
+            panic!("{asked:?}");
+        };
+        assert_eq!(asked[5..], [0, 0, 0, 5, 1, 1, 1, 1], "an md5 challenge");
+        let answer = Md5Hash::of_password(password.as_bytes(), b"ann").answer([1; 4]);
+        let mut out = step(
+            &mut login,
+            message(|to| frontend::password(to, answer.as_bytes())),
+        );
+        if matches!(out.last(), Some(LoginOutput::LookUp(_))) {
+            assert!(matches!(out[0], LoginOutput::Doubt(_)));
+            out = step(
+                &mut login,
+                LoginInput::Stored(stored_later.map(str::to_owned)),
+            );
+        }
+        out
+    }
+
+    fn md5_of(password: &str) -> String {
+        let hash = Md5Hash::of_password(password.as_bytes(), b"ann");
+        hash.as_str().to_owned()
+    }
+
+    #[test]
+    fn a_stored_md5_hash_is_proved_by_md5_and_opens_the_servers() {
+        for method in [LoginMethod::Md5, LoginMethod::Stored] {
+            let out = play_md5(method, &md5_of("secret"), None, "secret");
+            let Some(LoginOutput::LoggedIn(identity)) = out.last() else {
+                panic!("{out:?}");
+            };
+            assert!(matches!(identity.secret, Credential::Md5(_)));
+        }
+        let old = md5_of("secret");
+        assert!(!is_logged_in(&play_md5(
+            LoginMethod::Md5,
+            &old,
+            Some(&old),
+            "wrong"
+        )));
+        assert!(!is_logged_in(&play_md5(
+            LoginMethod::Md5,
+            &old,
+            None,
+            "wrong"
+        )));
+    }
+
+    #[test]
+    fn an_md5_hash_that_was_changed_is_read_again_within_the_login() {
+        let (old, new) = (md5_of("old"), md5_of("new"));
+        let out = play_md5(LoginMethod::Stored, &old, Some(&new), "new");
+        assert!(is_logged_in(&out), "{out:?}");
+    }
+
+    #[test]
+    fn a_password_in_the_file_of_users_is_good_for_md5_where_md5_is_asked_for() {
+        let out = play_md5(LoginMethod::Md5, "secret", None, "secret");
+        let Some(LoginOutput::LoggedIn(identity)) = out.last() else {
+            panic!("{out:?}");
+        };
+        assert!(matches!(identity.secret, Credential::Password(_)));
+    }
+
+    #[test]
+    fn where_scram_is_asked_for_an_md5_hash_lets_nobody_in() {
+        assert!(!is_logged_in(&play(Some(md5_of("secret")), b"secret")));
     }
 
     #[test]

@@ -8,9 +8,11 @@
 mod again;
 mod gather;
 mod given_up;
+mod identity;
 mod input;
 mod local;
 mod login;
+mod login_md5;
 mod machine;
 mod names;
 mod output;
@@ -30,11 +32,9 @@ mod waiting;
 #[cfg(test)]
 mod tests;
 
+pub use identity::{ClientCertificate, Credential, Identity, Secured};
 pub use input::{ConsoleReply, Denial, Input, World};
-pub use login::{
-    ClientCertificate, Credential, Identity, Login, LoginInput, LoginMethod, LoginOutput,
-    LoginSettings, Secured, TlsOffer,
-};
+pub use login::{Login, LoginInput, LoginMethod, LoginOutput, LoginSettings, TlsOffer};
 pub use machine::{Session, TextSettings};
 pub use output::{Condition, Note, Output, RetryCause};
 pub use pins::{Pin, Pins};

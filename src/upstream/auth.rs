@@ -4,10 +4,10 @@
 //! of its own identity in the middle of SCRAM is refused.
 
 use bytes::BytesMut;
-use postgres_protocol::authentication::md5_hash;
 
 use super::{AuthMethod, ConnectError, Login, Secret};
 use crate::clock;
+use crate::wire::Md5Hash;
 use crate::wire::backend::{Authentication as Request, Mechanisms};
 use crate::wire::frontend;
 use crate::wire::scram::{ClientExchange, ClientKey, MECHANISM, ScramError, ServerKey};
@@ -88,11 +88,17 @@ impl<'a> Authentication<'a> {
     }
 
     fn md5(&self, salt: [u8; 4]) -> Result<Next, ConnectError> {
-        let Secret::Password(password) = &self.login.secret else {
-            return Err(self.unsupported(AuthMethod::Md5));
+        let user = self.login.user.as_bytes();
+        let answer = match &self.login.secret {
+            Secret::Password(password) => {
+                Md5Hash::of_password(password.as_bytes(), user).answer(salt)
+            }
+            Secret::Md5(hash) => hash.answer(salt),
+            Secret::None | Secret::ScramKeys { .. } => {
+                return Err(self.unsupported(AuthMethod::Md5));
+            }
         };
-        let hash = md5_hash(self.login.user.as_bytes(), password.as_bytes(), salt);
-        Ok(reply(|out| frontend::password(out, hash.as_bytes())))
+        Ok(reply(|out| frontend::password(out, answer.as_bytes())))
     }
 
     fn scram_first(&mut self, mechanisms: Mechanisms<'_>) -> Result<Next, ConnectError> {
@@ -110,7 +116,7 @@ impl<'a> Authentication<'a> {
                 Some(ServerKey::from_bytes(*server_key)),
                 nonce,
             ),
-            Secret::None => return Err(self.unsupported(AuthMethod::Scram)),
+            Secret::None | Secret::Md5(_) => return Err(self.unsupported(AuthMethod::Scram)),
         };
         let first = exchange.first().map_err(explain)?;
         self.step = Step::ScramFirst(exchange);
@@ -124,6 +130,7 @@ impl<'a> Authentication<'a> {
         let secret = match self.login.secret {
             Secret::None => "no secret",
             Secret::Password(_) => "a password",
+            Secret::Md5(_) => "an md5 hash",
             Secret::ScramKeys { .. } => "SCRAM keys",
         };
         ConnectError::AuthUnsupported { method, secret }
@@ -176,6 +183,16 @@ mod tests {
         Secret::Password("secret".into())
     }
 
+    fn hash() -> Secret {
+        Secret::Md5(Md5Hash::of_password(b"secret", b"alice"))
+    }
+
+    #[test]
+    fn a_stored_hash_answers_md5_as_its_password_does() {
+        let asked = [request(MD5, b"salt")];
+        assert_eq!(handle(hash(), &asked), handle(password(), &asked));
+    }
+
     fn keys() -> Secret {
         Secret::ScramKeys {
             client_key: [1; 32],
@@ -202,6 +219,14 @@ mod tests {
             ),
             (keys(), "SCRAM keys", CLEARTEXT, b"", AuthMethod::Cleartext),
             (keys(), "SCRAM keys", MD5, b"salt", AuthMethod::Md5),
+            (
+                hash(),
+                "an md5 hash",
+                SASL,
+                b"SCRAM-SHA-256\0\0",
+                AuthMethod::Scram,
+            ),
+            (hash(), "an md5 hash", CLEARTEXT, b"", AuthMethod::Cleartext),
             (
                 Secret::None,
                 "no secret",

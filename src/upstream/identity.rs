@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::wire::Md5Hash;
+
 /// Everything that makes two server connections different from the first byte on.
 ///
 /// Secrets are compared too: after a password change the next client gets a new pool, and the
@@ -27,6 +29,8 @@ pub enum Secret {
     None,
     /// A password: good for cleartext, md5 and SCRAM.
     Password(String),
+    /// What a server stores of a password under md5: good for md5.
+    Md5(Md5Hash),
     /// The keys of SCRAM-SHA-256, recovered from a client's proof and its verifier.
     ScramKeys {
         /// `ClientKey`: proves to the server who we are.
@@ -42,6 +46,7 @@ impl fmt::Debug for Secret {
         f.write_str(match self {
             Self::None => "None",
             Self::Password(_) => "Password",
+            Self::Md5(_) => "Md5",
             Self::ScramKeys { .. } => "ScramKeys",
         })
     }
