@@ -21,6 +21,7 @@ mod support;
 /// In one module, so that `./dev test --quick` can leave all of them out by its name.
 #[path = "."]
 mod with_postgres {
+    mod access;
     mod cancel;
     mod console;
     mod copy;

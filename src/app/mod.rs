@@ -26,12 +26,12 @@ use tracing::info;
 pub use reload::{ConfigSource, Reloader};
 
 use crate::cluster::Address;
-use crate::config::{AuthMethod, Config};
+use crate::config::Config;
 use crate::coordination::{StateError, StateFile};
 use crate::monitor::{self, CatalogStore, MonitorHandle, MonitorSettings};
 use crate::policy::Configured;
 use crate::proxy::{self, Proxy};
-use crate::session::{LoginMethod, ServerSide, Texts};
+use crate::session::{ServerSide, Texts};
 use crate::telemetry::{Moment, Telemetry};
 use crate::upstream::{self, LookupRules, Secret, Upstreams, VerifierSource};
 use crate::{admin, clock, net};
@@ -333,14 +333,6 @@ fn secret_pair() -> Result<[u64; 2], AppError> {
     let random: [u8; 16] = clock::random().map_err(AppError::Entropy)?;
     let number = u128::from_ne_bytes(random);
     Ok([(number >> 64) as u64, number as u64])
-}
-
-/// How clients prove who they are, in the session's words.
-fn login_method(config: &Config) -> LoginMethod {
-    match config.auth.method {
-        AuthMethod::Trust => LoginMethod::Trust,
-        AuthMethod::Lookup | AuthMethod::File => LoginMethod::Stored,
-    }
 }
 
 /// A future that ends when it is notified.

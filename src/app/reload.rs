@@ -159,7 +159,7 @@ pub(super) fn settings(config: &Config) -> Settings {
         clients_max: config.limits.max_client_connections,
         consoles_max: config.admin.connections,
         replication_max: config.limits.replication_connections,
-        method: super::login_method(config),
+        access: Arc::clone(&config.auth.access),
         users: (config.auth.method == AuthMethod::File).then(|| {
             users
                 .map(|user| (user.name.clone(), user.secret.reveal().to_owned()))

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cluster::{Address, ByteCount};
@@ -243,14 +244,22 @@ impl<'a> Builder<'a> {
             (Some(file), AuthMethod::File) => self.users(file),
             _ => Vec::new(),
         };
+        let remote_trust = self.flag("auth.remote_trust");
+        let access = self.access(method, remote_trust);
         AuthConfig {
             method,
+            access: Arc::new(access),
+            remote_trust,
             query: self.text("auth.query"),
             cache_ttl: self.time("auth.cache_ttl"),
             stale_ttl: self.time("auth.stale_ttl"),
             file,
             users,
         }
+    }
+
+    pub(super) fn item_place(&self, entry: &Entry, index: usize) -> Option<Place> {
+        self.raw.item_place(entry, index)
     }
 
     fn users(&mut self, file: &std::path::Path) -> Vec<User> {
@@ -476,7 +485,7 @@ impl<'a> Builder<'a> {
         (!text.is_empty()).then(|| text.into())
     }
 
-    fn list(&mut self, key: &str) -> Vec<String> {
+    pub(super) fn list(&mut self, key: &str) -> Vec<String> {
         match self.value(key) {
             Some(Value::List(items)) => items,
             _ => Vec::new(),

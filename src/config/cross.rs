@@ -88,7 +88,7 @@ fn lag(config: &Config) -> Vec<Problem> {
 fn auth(config: &Config) -> Vec<Problem> {
     let mut problems = Vec::new();
     match config.auth.method {
-        AuthMethod::Trust => {
+        AuthMethod::Trust if !config.auth.remote_trust => {
             let open = config
                 .listen
                 .postgres
@@ -109,7 +109,11 @@ fn auth(config: &Config) -> Vec<Problem> {
             let message = "auth.query has no $1 for the name of the user".to_owned();
             problems.push(conflict(config, "auth.query", message));
         }
-        AuthMethod::File | AuthMethod::Lookup => {}
+        AuthMethod::File | AuthMethod::Lookup | AuthMethod::Trust => {}
+    }
+    if config.auth.remote_trust {
+        let message = "auth.remote_trust: whoever reaches pgherd may need no password";
+        problems.push(risky(config, "auth.remote_trust", message));
     }
     problems
 }

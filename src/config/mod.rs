@@ -8,11 +8,15 @@
 )]
 
 mod build;
+mod build_access;
 mod build_tls;
 mod check;
 mod cross;
 #[cfg(test)]
 mod docs;
+mod hba;
+#[cfg(test)]
+mod hba_cases;
 mod load;
 mod model;
 mod names;

@@ -1,6 +1,7 @@
 //! The configuration after all checks: what the parts of the program are built from.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cluster::Address;
@@ -122,6 +123,10 @@ pub struct AuthConfig {
     pub file: Option<PathBuf>,
     /// The users of `File`.
     pub users: Vec<User>,
+    /// Who may come in, and how it proves who it is.
+    pub access: Arc<policy::AccessRules>,
+    /// Whether clients of other machines may come in without a proof.
+    pub remote_trust: bool,
 }
 
 /// How clients prove who they are.

@@ -109,6 +109,8 @@ codes! {
     Risky = 114,
     /// A secret or a list of users cannot be read from where it is said to be.
     SecretUnreadable = 115,
+    /// A rule of access cannot be used.
+    AccessRule = 116,
 }
 
 impl fmt::Display for Code {

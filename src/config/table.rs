@@ -199,6 +199,30 @@ const CLIENTS: &[Setting] = &[
          while all servers are down.",
     ),
     row(
+        "auth.hba_file",
+        Kind::Text,
+        "",
+        Reload,
+        "Who may come in, by user, database and address: a file that is read as PostgreSQL reads its \
+         `pg_hba.conf`. The first line that fits decides; without rules, everybody may try who can \
+         prove a password by `auth.method`. Methods are `trust`, `reject`, `scram-sha-256`, `md5`, \
+         `cert`, `peer`.",
+    ),
+    row(
+        "auth.hba",
+        Kind::List,
+        "",
+        Reload,
+        "The same rules, written here: a list of lines of a `pg_hba.conf`.",
+    ),
+    row(
+        "auth.remote_trust",
+        Kind::Flag,
+        "false",
+        Reload,
+        "Risky: lets `trust` admit clients from other machines without a proof.",
+    ),
+    row(
         "auth.file",
         Kind::Text,
         "",

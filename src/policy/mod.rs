@@ -3,6 +3,7 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod access;
 mod action;
 pub mod candidate;
 mod choose;
@@ -18,6 +19,10 @@ mod story;
 mod supervisor;
 pub mod transitions;
 
+pub use access::{
+    AccessMethod, AccessRule, AccessRules, CertificateNeed, DatabaseName, Door, Network, Origin,
+    UserName, Visit,
+};
 pub use action::{Action, Alert, FailedWhy, Frozen, Order, Outcome, Promoted, Remembered};
 pub use choose::{Balance, Choice, choose, considered, resolve};
 pub use classify::{

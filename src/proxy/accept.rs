@@ -52,12 +52,15 @@ pub async fn serve(proxy: Arc<Proxy>, listener: TcpListener, stop: impl Future<O
 /// One client, from its first byte to its last.
 async fn session(proxy: Arc<Proxy>, stream: TcpStream, place: Place) {
     let client = proxy.state.next_client.fetch_add(1, Ordering::Relaxed);
-    let peer = stream.peer_addr().ok();
     let stream = Stream::Plain(stream);
-    if let Err(error) = stream.tune(Some(KEEPALIVE), None) {
-        debug!(client, error = %error, "client left before it began");
-        return;
-    }
+    let tuned = stream.tune(Some(KEEPALIVE), None);
+    let peer = match tuned.and_then(|()| stream.peer_addr()) {
+        Ok(peer) => peer,
+        Err(error) => {
+            debug!(client, error = %error, "client left before it began");
+            return;
+        }
+    };
     // The future of a login is large and short: it is not part of the session's.
     match Box::pin(login::log_in(&proxy, stream, client, peer, place)).await {
         Some(Entered::Session(arrived)) => {

@@ -17,7 +17,7 @@ use crate::clock;
 use crate::cluster::{Address, ServerState};
 use crate::net::Stream;
 use crate::session::{
-    Credential, Identity, Login, LoginInput, LoginOutput, LoginSettings, ReplicationMode,
+    Credential, Identity, Login, LoginInput, LoginOutput, LoginSettings, Origin, ReplicationMode,
     TextSettings,
 };
 use crate::telemetry::{ClientEntry, ClientInfo, LoginResult};
@@ -117,7 +117,7 @@ pub(super) async fn log_in(
     proxy: &Arc<Proxy>,
     stream: Stream,
     client: u64,
-    peer: Option<SocketAddr>,
+    peer: SocketAddr,
     place: Place,
 ) -> Option<Entered> {
     let limit = proxy.settings.load().session.login_timeout;
@@ -152,7 +152,7 @@ pub(super) struct Attempt<'a> {
     pub(super) proxy: &'a Arc<Proxy>,
     pub(super) stream: Stream,
     pub(super) client: u64,
-    pub(super) peer: Option<SocketAddr>,
+    pub(super) peer: SocketAddr,
     /// Given up when the login ends.
     pub(super) _place: Place,
     /// What the client has sent and nobody has handled.
@@ -244,14 +244,12 @@ impl Attempt<'_> {
         let settings = self.proxy.settings.load_full();
         let nonce = clock::random().map_err(|_no_entropy| Failed(FAILED_SERVER))?;
         let mut login = Login::new(LoginSettings {
-            method: settings.method,
+            access: Arc::clone(&settings.access),
+            has_file: settings.users.is_some(),
             nonce,
             mock_secret: self.proxy.mock_secret,
             tls: settings.tls_offer,
-            peer: self
-                .peer
-                .map(|peer| peer.ip().to_string())
-                .unwrap_or_default(),
+            origin: Origin::Host(self.peer.ip()),
         });
         self.splitter.set_phase(Phase::Login);
         let mut pending: Option<LoginInput> = None;
@@ -480,7 +478,7 @@ impl Attempt<'_> {
             user: identity.user.as_str().into(),
             database: identity.database.as_str().into(),
             application_name: application_name.unwrap_or_default().into(),
-            address: self.peer,
+            address: Some(self.peer),
             connected_at: clock::wall(),
         };
         let directory = self.proxy.telemetry.directory();

@@ -33,7 +33,7 @@ pub use accept::serve;
 use crate::cluster::{ServerId, Snapshot};
 use crate::net::TlsAcceptor;
 use crate::session::{
-    Catalog, ConsoleReply, LoginMethod, RouteRules, Rules, ServerSide, Texts, TlsOffer,
+    AccessRules, Catalog, ConsoleReply, RouteRules, Rules, ServerSide, Texts, TlsOffer,
 };
 use crate::telemetry::Telemetry;
 use crate::upstream::{GetError, Login, Secret, Upstreams, VerifierSource};
@@ -56,8 +56,8 @@ pub struct Settings {
     pub consoles_max: usize,
     /// How many of them may replicate.
     pub replication_max: usize,
-    /// How clients prove who they are.
-    pub method: LoginMethod,
+    /// Who may come in, and how it proves who it is.
+    pub access: Arc<AccessRules>,
     /// The users of a file; `None` asks the cluster.
     pub users: Option<BTreeMap<String, String>>,
     /// How connections of clients are encrypted; `None` when they are not.

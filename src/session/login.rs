@@ -4,28 +4,18 @@
 //! that the cluster stores, and the proof gives us that key, with which we log in to the servers as
 //! the same user. A user that does not exist is asked for a proof as well, and fails alike.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 
 use super::{Credential, Identity, Secured, replication, reply};
+use crate::policy::{AccessMethod, AccessRules, Origin};
 use crate::wire::frontend::SaslInitialResponse;
 use crate::wire::scram::{ScramError, ServerExchange, ServerKey, Verifier};
 use crate::wire::{
     CancelKey, ErrorFields, FirstPacket, Frame, Md5Hash, Severity, SqlState, Startup, StartupError,
     backend, startup,
 };
-
-/// How clients prove who they are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LoginMethod {
-    /// They need not.
-    Trust,
-    /// By SCRAM-SHA-256. Whoever has an md5 hash stored cannot.
-    Scram,
-    /// By md5, unless a SCRAM verifier is stored.
-    Md5,
-    /// By md5 if a hash of it is stored, else by SCRAM-SHA-256.
-    Stored,
-}
 
 /// What a client that asks for TLS is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,16 +31,19 @@ pub enum TlsOffer {
 /// What a login needs from outside. All of it is random or configured.
 #[derive(Clone, Debug)]
 pub struct LoginSettings {
-    /// How clients prove who they are.
-    pub method: LoginMethod,
+    /// Who may come in, and how it proves who it is.
+    pub access: Arc<AccessRules>,
+    /// Whether passwords stand in a file: they open the servers also to those who prove who they
+    /// are in another way.
+    pub has_file: bool,
     /// Random, fresh for each login.
     pub nonce: [u8; 18],
     /// Random, the same for the life of the process.
     pub mock_secret: [u8; 32],
     /// Whether clients may or must encrypt.
     pub tls: TlsOffer,
-    /// Where the client comes from, as it is told when that is not enough.
-    pub peer: String,
+    /// Where the client comes from.
+    pub origin: Origin,
 }
 
 /// One login.
@@ -58,7 +51,9 @@ pub struct LoginSettings {
 pub struct Login {
     pub(super) settings: LoginSettings,
     /// Once the connection is encrypted.
-    secured: Option<Secured>,
+    pub(super) secured: Option<Secured>,
+    /// What the rules ask for, once it is known who wants to come in.
+    pub(super) method: AccessMethod,
     state: State,
 }
 
@@ -161,6 +156,7 @@ impl Login {
         Self {
             settings,
             secured: None,
+            method: AccessMethod::Reject,
             state: State::Greeting(Asked {
                 tls: false,
                 gss: false,
@@ -240,7 +236,7 @@ impl Login {
     }
 
     fn greeted(
-        &self,
+        &mut self,
         asked: Asked,
         packet: Result<FirstPacket, StartupError>,
         out: &mut Vec<LoginOutput>,
@@ -312,7 +308,7 @@ impl Login {
         })
     }
 
-    fn started(&self, startup: Startup, out: &mut Vec<LoginOutput>) -> State {
+    fn started(&mut self, startup: Startup, out: &mut Vec<LoginOutput>) -> State {
         if startup.needs_negotiation() {
             out.push(LoginOutput::ToClient(reply::message(|to| {
                 startup::negotiate_protocol_version(to, &startup);
@@ -321,23 +317,14 @@ impl Login {
         if let Err(problem) = replication::wanted(&startup) {
             return refuse(out, SqlState::INVALID_PARAMETER_VALUE, problem.to_string());
         }
-        if self.settings.tls == TlsOffer::Required && self.secured.is_none() {
-            return no_encryption(&self.settings.peer, &startup, out);
-        }
-        let Ok(user) = std::str::from_utf8(startup.user()).map(str::to_owned) else {
+        if std::str::from_utf8(startup.user()).is_err() {
             return refuse(
                 out,
                 SqlState::INVALID_AUTHORIZATION,
                 "the user name is not valid UTF-8".to_owned(),
             );
-        };
-        match self.settings.method {
-            LoginMethod::Trust => admit(&startup, Credential::None, out),
-            LoginMethod::Scram | LoginMethod::Md5 | LoginMethod::Stored => {
-                out.push(LoginOutput::LookUp(user));
-                State::LookingUp(startup)
-            }
         }
+        self.at_the_door(startup, out)
     }
 
     fn challenge(
@@ -346,6 +333,9 @@ impl Login {
         stored: Option<String>,
         out: &mut Vec<LoginOutput>,
     ) -> State {
+        if let Some(secret) = self.vouched_for(stored.as_deref()) {
+            return admit(&startup, secret, out);
+        }
         let ask_md5 = |stored: &str| self.ask_md5(&startup, stored, out);
         if let Some(asked) = stored.as_deref().and_then(ask_md5) {
             return asked;
@@ -465,17 +455,6 @@ pub(super) fn admit(startup: &Startup, secret: Credential, out: &mut Vec<LoginOu
     State::Done
 }
 
-/// In the words of a server that has only lines of `hostssl`.
-fn no_encryption(peer: &str, startup: &Startup, out: &mut Vec<LoginOutput>) -> State {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let (user, database) = (text(startup.user()), text(startup.database()));
-    let text = format!(
-        "no pg_hba.conf entry for host \"{peer}\", user \"{user}\", database \"{database}\", no \
-         encryption"
-    );
-    refuse(out, SqlState::INVALID_AUTHORIZATION, text)
-}
-
 pub(super) fn wrong_password(startup: &Startup, out: &mut Vec<LoginOutput>) -> State {
     let user = String::from_utf8_lossy(startup.user());
     let text = format!("password authentication failed for user \"{user}\"");
@@ -530,13 +509,14 @@ mod tests {
 
     const SECRET: [u8; 32] = [7; 32];
 
-    fn login(method: LoginMethod) -> Login {
+    fn login(method: AccessMethod) -> Login {
         Login::new(LoginSettings {
-            method,
+            access: Arc::new(AccessRules::everybody(method, true)),
+            has_file: false,
             nonce: [1; 18],
             mock_secret: SECRET,
             tls: TlsOffer::No,
-            peer: "10.0.0.1".to_owned(),
+            origin: Origin::Host([10, 0, 0, 1].into()),
         })
     }
 
@@ -574,7 +554,7 @@ mod tests {
 
     /// Plays a login with this password against what is stored.
     fn play(stored: Option<String>, password: &[u8]) -> Vec<LoginOutput> {
-        let mut login = login(LoginMethod::Scram);
+        let mut login = login(AccessMethod::Scram);
         step(&mut login, startup(&[("user", "ann")]));
         step(&mut login, LoginInput::Stored(stored));
         let exchange = ClientExchange::with_password(password, [2; 18]);
@@ -640,7 +620,7 @@ mod tests {
 
     /// Plays an md5 login; what is stored is another thing when it is asked for again.
     fn play_md5(
-        method: LoginMethod,
+        method: AccessMethod,
         stored: &str,
         stored_later: Option<&str>,
         password: &str,
@@ -674,7 +654,7 @@ mod tests {
 
     #[test]
     fn a_stored_md5_hash_is_proved_by_md5_and_opens_the_servers() {
-        for method in [LoginMethod::Md5, LoginMethod::Stored] {
+        for method in [AccessMethod::Md5, AccessMethod::Stored] {
             let out = play_md5(method, &md5_of("secret"), None, "secret");
             let Some(LoginOutput::LoggedIn(identity)) = out.last() else {
                 panic!("{out:?}");
@@ -683,13 +663,13 @@ mod tests {
         }
         let old = md5_of("secret");
         assert!(!is_logged_in(&play_md5(
-            LoginMethod::Md5,
+            AccessMethod::Md5,
             &old,
             Some(&old),
             "wrong"
         )));
         assert!(!is_logged_in(&play_md5(
-            LoginMethod::Md5,
+            AccessMethod::Md5,
             &old,
             None,
             "wrong"
@@ -699,13 +679,13 @@ mod tests {
     #[test]
     fn an_md5_hash_that_was_changed_is_read_again_within_the_login() {
         let (old, new) = (md5_of("old"), md5_of("new"));
-        let out = play_md5(LoginMethod::Stored, &old, Some(&new), "new");
+        let out = play_md5(AccessMethod::Stored, &old, Some(&new), "new");
         assert!(is_logged_in(&out), "{out:?}");
     }
 
     #[test]
     fn a_password_in_the_file_of_users_is_good_for_md5_where_md5_is_asked_for() {
-        let out = play_md5(LoginMethod::Md5, "secret", None, "secret");
+        let out = play_md5(AccessMethod::Md5, "secret", None, "secret");
         let Some(LoginOutput::LoggedIn(identity)) = out.last() else {
             panic!("{out:?}");
         };
@@ -719,7 +699,7 @@ mod tests {
 
     #[test]
     fn trust_asks_for_nothing() {
-        let out = step(&mut login(LoginMethod::Trust), startup(&[("user", "ann")]));
+        let out = step(&mut login(AccessMethod::Trust), startup(&[("user", "ann")]));
         assert!(is_logged_in(&out));
     }
 
@@ -728,7 +708,7 @@ mod tests {
     }
 
     fn with_tls(tls: TlsOffer) -> Login {
-        let mut login = login(LoginMethod::Trust);
+        let mut login = login(AccessMethod::Trust);
         login.settings.tls = tls;
         login
     }
@@ -812,7 +792,7 @@ mod tests {
 
     #[test]
     fn a_message_at_the_wrong_moment_ends_the_login() {
-        let mut login = login(LoginMethod::Scram);
+        let mut login = login(AccessMethod::Scram);
         step(&mut login, startup(&[("user", "ann")]));
         let out = step(
             &mut login,

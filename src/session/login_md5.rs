@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 
-use super::login::{Login, LoginMethod, LoginOutput, State, admit, refuse, wrong_password};
+use super::login::{Login, LoginOutput, State, admit, refuse, wrong_password};
 use super::{Credential, reply};
+use crate::policy::AccessMethod;
 use crate::wire::frontend::password_text;
 use crate::wire::{Frame, Md5Hash, SqlState, Startup, backend};
 
@@ -30,16 +31,24 @@ impl Login {
     fn md5_for(&self, stored: &str, startup: &Startup) -> Option<(Md5Hash, Credential)> {
         let hash = stored.parse::<Md5Hash>().ok();
         let is_verifier = stored.starts_with("SCRAM-SHA-256$") || stored.starts_with("md5");
-        match (self.settings.method, hash) {
-            (LoginMethod::Trust | LoginMethod::Scram, _) => None,
-            (LoginMethod::Md5 | LoginMethod::Stored, Some(hash)) => {
+        match (self.method, hash) {
+            (AccessMethod::Md5 | AccessMethod::Stored, Some(hash)) => {
                 Some((hash.clone(), Credential::Md5(hash)))
             }
-            (LoginMethod::Md5, None) if !is_verifier => {
+            (AccessMethod::Md5, None) if !is_verifier => {
                 let hash = Md5Hash::of_password(stored.as_bytes(), startup.user());
                 Some((hash, Credential::Password(stored.to_owned())))
             }
-            (LoginMethod::Md5 | LoginMethod::Stored, None) => None,
+            (
+                AccessMethod::Md5
+                | AccessMethod::Stored
+                | AccessMethod::Scram
+                | AccessMethod::Trust
+                | AccessMethod::Reject
+                | AccessMethod::Cert
+                | AccessMethod::Peer,
+                _,
+            ) => None,
         }
     }
 

@@ -6,6 +6,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod again;
+mod door;
 mod gather;
 mod given_up;
 mod identity;
@@ -34,7 +35,7 @@ mod tests;
 
 pub use identity::{ClientCertificate, Credential, Identity, Secured};
 pub use input::{ConsoleReply, Denial, Input, World};
-pub use login::{Login, LoginInput, LoginMethod, LoginOutput, LoginSettings, TlsOffer};
+pub use login::{Login, LoginInput, LoginOutput, LoginSettings, TlsOffer};
 pub use machine::{Session, TextSettings};
 pub use output::{Condition, Note, Output, RetryCause};
 pub use pins::{Pin, Pins};
@@ -46,5 +47,5 @@ pub use texts::Texts;
 pub use transaction::Transaction;
 
 // What a driver has to name to give a session its world and to do what it wants.
-pub use crate::policy::{Intent, Route, RouteRules, Why};
+pub use crate::policy::{AccessMethod, AccessRules, Intent, Origin, Route, RouteRules, Why};
 pub use crate::statement::Catalog;
