@@ -119,7 +119,7 @@ impl App {
         let sources = console::sources(&reloader, &monitor, &telemetry, &cell);
         let proxy = Arc::new(Proxy {
             snapshot: Arc::clone(&monitor.snapshot),
-            settings: ArcSwap::from_pointee(reload::settings(&reloader.config())),
+            settings: Arc::new(ArcSwap::from_pointee(reload::settings(&reloader.config()))),
             upstreams: Arc::clone(&upstreams),
             texts: Texts::new(FACTS_BYTES, secret_pair()?),
             verifiers: verifier_source(&reloader.config()),

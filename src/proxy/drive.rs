@@ -6,13 +6,15 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use bytes::BytesMut;
+use futures_util::FutureExt;
 use tokio::time::{Sleep, sleep_until};
 use tracing::debug;
 
@@ -20,6 +22,7 @@ use super::doorbell::ring;
 use super::lent::{Lent, denial};
 use super::login::{Arrived, Console, Presence};
 use super::queue::Queue;
+use super::seen::Seen;
 use super::{Proxy, notes};
 use crate::clock;
 use crate::cluster::ServerId;
@@ -56,6 +59,8 @@ pub(super) struct Conversation {
     login: Arc<upstream::Login>,
     console: Console,
     catalog: Arc<ArcSwapOption<Catalog>>,
+    /// What is known of the world; given back with the buffers of an idle session.
+    seen: Option<Seen>,
     presence: Presence,
     alarm: Option<Pin<Box<Sleep>>>,
     outputs: Vec<Output>,
@@ -77,10 +82,12 @@ enum End {
 
 /// How the wait for a connection ended.
 enum Wait {
-    Over(Result<Lease<Option<Box<ServerSide>>>, GetError>),
+    Over(Got),
     ClientGone,
     CalledOff,
 }
+
+type Got = Result<Lease<Option<Box<ServerSide>>>, GetError>;
 
 /// What woke the conversation.
 #[derive(Clone, Copy, Debug, Default)]
@@ -116,6 +123,7 @@ impl Conversation {
             login: arrived.login,
             console: arrived.console,
             catalog,
+            seen: None,
             presence: arrived.presence,
             alarm: None,
             outputs: Vec::new(),
@@ -266,39 +274,30 @@ impl Conversation {
 
     /// Lets the session handle an input, and carries out what it wants.
     async fn tell(&mut self, input: Input) {
-        self.handle(input);
-        let mut next = 0;
-        while let Some(output) = self.outputs.get_mut(next) {
-            let output = std::mem::replace(output, Output::Arm(None));
-            next += 1;
-            if let Output::Lease(route) = &output {
-                // Nothing follows the request for a lease: what the answer to it brings is next.
-                debug_assert_eq!(next, self.outputs.len());
-                let input = self.lease(route).await;
-                self.now = clock::now();
-                self.outputs.clear();
-                next = 0;
-                self.handle(input);
-                continue;
-            }
-            self.perform(output);
+        let mut wanted = self.handle(input);
+        while let Some(route) = wanted {
+            let input = self.lease(&route).await;
+            wanted = self.handle(input);
         }
-        self.outputs.clear();
     }
 
-    fn handle(&mut self, input: Input) {
-        let snapshot = self.proxy.snapshot.load();
-        let settings = self.proxy.settings.load();
-        let catalog = self.catalog.load();
+    /// The same up to where a connection is needed, which is the only thing to wait for. What the
+    /// session wants behind it, the answer to it brings.
+    fn handle(&mut self, input: Input) -> Option<Route> {
+        let mut outputs = mem::take(&mut self.outputs);
+        let seen = self
+            .seen
+            .get_or_insert_with(|| Seen::new(&self.proxy, &self.catalog));
+        let settings = seen.settings.load();
         let is_admin = self.console == Console::Admin;
         let answer = |text: &str| (self.proxy.console)(text, is_admin);
         let world = World {
             now: self.now,
-            snapshot: &snapshot,
+            snapshot: seen.snapshot.load(),
             rules: &settings.session,
             route: &settings.route,
             texts: &self.proxy.texts,
-            catalog: catalog.as_deref(),
+            catalog: seen.catalog.load().as_deref(),
             load: &|server| self.proxy.load(server),
             server_statements_max: settings.server_statements_max,
             console: match self.console {
@@ -306,7 +305,16 @@ impl Conversation {
                 Console::Watcher | Console::Admin => Some(&answer),
             },
         };
-        self.session.handle(&world, input, &mut self.outputs);
+        self.session.handle(&world, input, &mut outputs);
+        let mut wanted = None;
+        for output in outputs.drain(..) {
+            match output {
+                Output::Lease(route) => wanted = Some(route),
+                other => self.perform(other),
+            }
+        }
+        self.outputs = outputs;
+        wanted
     }
 
     fn perform(&mut self, output: Output) {
@@ -343,7 +351,10 @@ impl Conversation {
         let epoch = (route.intent == Intent::Write).then_some(route.epoch);
         let deadline = self.proxy.deadline(self.now);
         let got = {
-            let get = std::pin::pin!(pool.get(epoch, deadline));
+            let mut get = std::pin::pin!(pool.get(epoch, deadline, self.now));
+            if let Some(got) = get.as_mut().now_or_never() {
+                return self.leased(server, got);
+            }
             let client = std::pin::pin!(read_ahead(&mut self.client, &mut self.client_input));
             let called_off = std::pin::pin!(self.presence.bell.heard(ring::CANCEL | ring::KILL));
             tokio::select! {
@@ -353,6 +364,7 @@ impl Conversation {
                 () = called_off => Wait::CalledOff,
             }
         };
+        self.now = clock::now();
         match got {
             Wait::ClientGone => {
                 self.end = End::Closing;
@@ -362,7 +374,14 @@ impl Conversation {
                 self.presence.bell.forget(ring::CANCEL);
                 Input::Cancel
             }
-            Wait::Over(Err(error)) => {
+            Wait::Over(got) => self.leased(server, got),
+        }
+    }
+
+    /// What the session is told of the connection that it asked for.
+    fn leased(&mut self, server: ServerId, got: Got) -> Input {
+        match got {
+            Err(error) => {
                 if let GetError::Connect(connect) = &error
                     && connect.retry()
                 {
@@ -371,7 +390,7 @@ impl Conversation {
                 self.proxy.note_refused_secret(&self.login, &error);
                 Input::Denied(denial(server, &error))
             }
-            Wait::Over(Ok(mut lease)) => {
+            Ok(mut lease) => {
                 self.proxy.count_lent(server);
                 self.card.entry.set_server(Some(server));
                 if let Some(key) = &lease.cancel_key {
@@ -418,7 +437,7 @@ impl Conversation {
         self.to_server.clear();
         if condition == Condition::Clean && no_cancel_on_its_way && at_rest {
             lease.state = Some(side);
-            lease.release();
+            lease.release(self.now);
         } else {
             lease.discard();
         }
@@ -429,6 +448,7 @@ impl Conversation {
         if self.session.is_idle() && self.client_input.is_empty() {
             self.client_input = BytesMut::new();
             self.outputs = Vec::new();
+            self.seen = None;
             self.to_client.trim();
             self.to_server.trim();
             self.client.trim();
@@ -551,5 +571,5 @@ pub(super) const QUEUE_HIGH: usize = 256 << 10;
 /// What is taken in of a client while it is not its turn.
 const READ_AHEAD_MAX: usize = 64 << 10;
 /// How long a client may take to read why it is over, and what came before that.
-const LAST_WORD_MAX: std::time::Duration = std::time::Duration::from_secs(10);
-const CANCEL_LIMIT: std::time::Duration = std::time::Duration::from_secs(5);
+const LAST_WORD_MAX: Duration = Duration::from_secs(10);
+const CANCEL_LIMIT: Duration = Duration::from_secs(5);

@@ -377,13 +377,13 @@ impl Attempt<'_> {
         let mut failure = None;
         for server in candidates {
             let lent = match self.proxy.upstreams.pool(server, login) {
-                Ok(pool) => pool.get(None, deadline).await,
+                Ok(pool) => pool.get(None, deadline, clock::now()).await,
                 Err(error) => Err(error),
             };
             match lent {
                 Ok(lease) => {
                     let greeting = Arc::clone(&lease.parameters);
-                    lease.release();
+                    lease.release(clock::now());
                     self.remember(login, &greeting);
                     return Ok(greeting);
                 }

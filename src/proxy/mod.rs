@@ -18,6 +18,7 @@ mod places;
 mod queue;
 mod replicate;
 mod secure;
+mod seen;
 mod tunnel;
 
 use std::collections::BTreeMap;
@@ -77,7 +78,7 @@ pub struct Proxy {
     /// The newest view of the cluster.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// What a reload replaces.
-    pub settings: ArcSwap<Settings>,
+    pub settings: Arc<ArcSwap<Settings>>,
     /// The connections to the servers.
     pub upstreams: Arc<Upstreams<Option<Box<ServerSide>>>>,
     /// What is known of texts.

@@ -168,9 +168,9 @@ impl<'a> Lexer<'a> {
     }
 
     fn take_while(&mut self, mut is_part: impl FnMut(u8) -> bool) {
-        while self.byte(0).is_some_and(&mut is_part) {
-            self.at += 1;
-        }
+        let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
+        let end = rest.iter().position(|byte| !is_part(*byte));
+        self.at = self.at.saturating_add(end.unwrap_or(rest.len()));
     }
 
     fn mark(&mut self, bytes: usize) -> TokenKind {
@@ -314,7 +314,6 @@ impl<'a> Lexer<'a> {
             }
             self.at += 1;
         }
-        let is_special = |byte: u8| b"~!@#^&|`?%".contains(&byte);
         if !self.since(start).bytes().any(is_special) {
             while self.at > start.saturating_add(1) && self.since(start).ends_with(['+', '-']) {
                 self.at -= 1;
@@ -332,20 +331,28 @@ enum Escapes {
     Backslash,
 }
 
-fn is_space(byte: u8) -> bool {
+const fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0B | 0x0C)
 }
 
-fn is_name_start(byte: u8) -> bool {
-    byte.is_ascii_alphabetic() || byte == b'_' || byte >= 0x80
+const fn is_name_start(byte: u8) -> bool {
+    matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80..)
 }
 
-fn is_name_part(byte: u8) -> bool {
-    is_name_start(byte) || byte.is_ascii_digit() || byte == b'$'
+const fn is_name_part(byte: u8) -> bool {
+    is_name_start(byte) || matches!(byte, b'0'..=b'9' | b'$')
 }
 
-fn is_operator(byte: u8) -> bool {
-    b"~!@#^&|`?+-*/%<>=".contains(&byte)
+const fn is_operator(byte: u8) -> bool {
+    is_special(byte) || matches!(byte, b'+' | b'-' | b'*' | b'/' | b'<' | b'>' | b'=')
+}
+
+/// The characters of operators that no operator of standard SQL has.
+const fn is_special(byte: u8) -> bool {
+    matches!(
+        byte,
+        b'~' | b'!' | b'@' | b'#' | b'^' | b'&' | b'|' | b'`' | b'?' | b'%'
+    )
 }
 
 #[cfg(test)]

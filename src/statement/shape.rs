@@ -56,6 +56,28 @@ enum Case {
     Folded,
 }
 
+impl Case {
+    /// Eight characters, as far as their case counts.
+    const fn of(self, word: u64) -> u64 {
+        match self {
+            Self::Kept => word,
+            Self::Folded => to_lower(word),
+        }
+    }
+}
+
+/// Eight bytes at a time: sets bit 5 of those that are capital letters of ASCII. Adding to the low
+/// seven bits of each byte cannot reach the next one.
+const fn to_lower(word: u64) -> u64 {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let low = word & (0x7F * EACH);
+    // What is 0x80 from 'A' on, and from the one after 'Z' on.
+    let from_a = low.wrapping_add((0x80 - 0x41) * EACH);
+    let after_z = low.wrapping_add((0x80 - 0x5B) * EACH);
+    let capitals = from_a & !after_z & !word & (0x80 * EACH);
+    word | capitals >> 2
+}
+
 /// Two folded multiplications with keys of their own, eight bytes at a time.
 #[derive(Debug)]
 struct Hash {
@@ -86,15 +108,15 @@ impl Hash {
     fn add(&mut self, kind: u8, bytes: &[u8], case: Case) {
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         self.mix(u64::from(kind) << 56 ^ length);
-        for chunk in bytes.chunks(8) {
-            let mut word = [0_u8; 8];
-            for (to, from) in word.iter_mut().zip(chunk) {
-                *to = match case {
-                    Case::Kept => *from,
-                    Case::Folded => from.to_ascii_lowercase(),
-                };
-            }
-            self.mix(u64::from_le_bytes(word));
+        let (words, rest) = bytes.as_chunks::<8>();
+        for word in words {
+            self.mix(case.of(u64::from_le_bytes(*word)));
+        }
+        if !rest.is_empty() {
+            let last = rest
+                .iter()
+                .rfold(0, |last, byte| last << 8 | u64::from(*byte));
+            self.mix(case.of(last));
         }
     }
 
@@ -114,27 +136,9 @@ impl Hash {
 
 fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a).wrapping_mul(u128::from(b));
-    let bytes = product.to_le_bytes();
-    let [
-        l0,
-        l1,
-        l2,
-        l3,
-        l4,
-        l5,
-        l6,
-        l7,
-        h0,
-        h1,
-        h2,
-        h3,
-        h4,
-        h5,
-        h6,
-        h7,
-    ] = bytes;
-    u64::from_le_bytes([l0, l1, l2, l3, l4, l5, l6, l7])
-        ^ u64::from_le_bytes([h0, h1, h2, h3, h4, h5, h6, h7])
+    let high = u64::try_from(product >> 64).unwrap_or_default();
+    let low = u64::try_from(product & u128::from(u64::MAX)).unwrap_or_default();
+    high ^ low
 }
 
 #[cfg(test)]
@@ -143,6 +147,16 @@ mod tests {
 
     fn of(text: &str) -> Option<Shape> {
         shape(ShapeKey([1, 2]), text.as_bytes(), Reading::STANDARD)
+    }
+
+    #[test]
+    fn each_byte_is_folded_by_itself() {
+        for byte in 0..=u8::MAX {
+            let word = u64::from_le_bytes([byte, b'Z', 0xFF, byte, b'@', b'[', b'A', byte]);
+            let folded = to_lower(word).to_le_bytes();
+            let lower = word.to_le_bytes().map(|byte| byte.to_ascii_lowercase());
+            assert_eq!(folded, lower);
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::BytesMut;
 use deadpool::managed::Object;
@@ -10,7 +11,6 @@ use deadpool::managed::Object;
 use super::connection::Connection;
 use super::gate::Shared;
 use super::opener::Opener;
-use crate::clock;
 
 /// A server connection that is lent. Whoever has it says how it ends: [`Lease::release`] gives a
 /// clean connection back, and everything else, a drop included, closes it.
@@ -36,11 +36,10 @@ impl<S: Default + Send + 'static> Lease<S> {
     ///
     /// It is closed all the same when bytes were left in its input, when its epoch ended, or when
     /// it is too old.
-    pub fn release(mut self) {
+    pub fn release(mut self, now: Instant) {
         let Some(mut object) = self.object.take() else {
             return;
         };
-        let now = clock::now();
         object.last_used = now;
         object.at_rest = object.input.is_empty();
         if !object.at_rest || !self.shared.may_rest(&object, now) {

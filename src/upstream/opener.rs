@@ -66,7 +66,8 @@ impl<S: Default + Send + 'static> Manager for Opener<S> {
         connection: &mut Box<Connection<S>>,
         _: &Metrics,
     ) -> RecycleResult<ConnectError> {
-        match is_good(&self.shared, connection, clock::now()) {
+        // Its age was looked at when it was given back, and the surplus is closed by the reaper.
+        match self.shared.is_current(connection) && connection.stream.check_idle() == Idle::Silent {
             true => Ok(()),
             false => Err(RecycleError::message("not good any more")),
         }

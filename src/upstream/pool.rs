@@ -58,7 +58,7 @@ impl<S: Default + Send + 'static> PoolHandle<S> {
         }))
     }
 
-    /// Lends a connection, until `deadline` at the latest.
+    /// Lends a connection, until `deadline` at the latest. It is `now` when it is asked for.
     ///
     /// With an `epoch` the connection is wanted for writing, by a route of that epoch: it was begun
     /// under that epoch or a later one, and its server did not say that it is a hot standby.
@@ -69,7 +69,12 @@ impl<S: Default + Send + 'static> PoolHandle<S> {
     ///
     /// See [`GetError`]. Waiting for a place ends after `wait_timeout`, connecting after
     /// `connect_timeout`, and both at `deadline`.
-    pub async fn get(&self, epoch: Option<Epoch>, deadline: Instant) -> Result<Lease<S>, GetError> {
+    pub async fn get(
+        &self,
+        epoch: Option<Epoch>,
+        deadline: Instant,
+        now: Instant,
+    ) -> Result<Lease<S>, GetError> {
         let pool = &*self.0;
         let role = match epoch {
             Some(_) => Role::Primary,
@@ -77,29 +82,30 @@ impl<S: Default + Send + 'static> PoolHandle<S> {
         };
         // Each turn closes one connection that was good for another time; there are no more of
         // them than the pool can hold, and the next one is new.
-        let limit = pool.inner.load().limit;
-        for _ in 0..=limit {
+        let mut turns = 0;
+        loop {
             if let Some(epoch) = epoch {
                 pool.shared.admit(pool.server, epoch)?;
             }
-            let object = pool.take(role, deadline).await?;
+            let object = pool.take(role, deadline, now).await?;
             let is_new = Object::metrics(&object).recycle_count == 0;
             let lease = Lease::new(object, &pool.shared);
             if let Some(epoch) = epoch {
                 // The cluster may have changed while we waited or connected.
                 pool.shared.admit(pool.server, epoch)?;
-                if lease.is_hot_standby == Some(true) && is_new {
-                    return Err(ConnectError::WrongRole.into());
-                }
-                if lease.is_hot_standby == Some(true) {
-                    continue;
-                }
             }
-            if pool.shared.is_current(&lease) {
+            let is_unfit = epoch.is_some() && lease.is_hot_standby == Some(true);
+            if is_unfit && is_new {
+                return Err(ConnectError::WrongRole.into());
+            }
+            if !is_unfit && pool.shared.is_current(&lease) {
                 return Ok(lease);
             }
+            turns += 1;
+            if turns > pool.inner.load().limit {
+                return Err(ConnectError::WrongRole.into());
+            }
         }
-        Err(ConnectError::WrongRole.into())
     }
 
     /// The server whose connections these are.
@@ -159,24 +165,24 @@ impl<S: Default + Send + 'static> fmt::Debug for PoolHandle<S> {
 
 impl<S: Default + Send + 'static> Pool<S> {
     /// `role` is what the client wants of the server, for the measure of its wait.
-    async fn take(&self, role: Role, deadline: Instant) -> Result<Object<Opener<S>>, GetError> {
-        let begun = clock::now();
+    async fn take(
+        &self,
+        role: Role,
+        deadline: Instant,
+        begun: Instant,
+    ) -> Result<Object<Opener<S>>, GetError> {
         let left = deadline.saturating_duration_since(begun);
-        let (wait, queue_max, connect) = {
-            let rules = self.shared.rules.load();
-            (rules.wait_timeout, rules.queue_max, rules.connect_timeout)
-        };
         let mut timeouts = Timeouts {
             wait: Some(Duration::ZERO),
-            create: Some(connect.min(left)),
+            // The opener has a limit of its own, which may be shorter.
+            create: Some(left),
             recycle: None,
         };
-        let inner = self.inner.load_full();
         // First without a timer and a place in the queue: nearly always that is all.
-        match inner.pool.timeout_get(&timeouts).await {
+        match self.inner.load().pool.timeout_get(&timeouts).await {
             Err(PoolError::Timeout(TimeoutType::Wait)) => {}
             Ok(object) if Object::metrics(&object).recycle_count > 0 => {
-                // It was at hand: no second look at the clock.
+                // It was at hand: no look at the clock.
                 self.shared.telemetry.pool_waited(role, Duration::ZERO);
                 return Ok(object);
             }
@@ -186,6 +192,11 @@ impl<S: Default + Send + 'static> Pool<S> {
                 return result.map_err(explain);
             }
         }
+        let inner = self.inner.load_full();
+        let (wait, queue_max) = {
+            let rules = self.shared.rules.load();
+            (rules.wait_timeout, rules.queue_max)
+        };
         let Some(place) = self.queue.enter(queue_max) else {
             let full = self.full(&inner, Duration::ZERO, "queue");
             return Err(GetError::QueueFull(full));

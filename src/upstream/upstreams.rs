@@ -70,7 +70,9 @@ impl<S: Default + Send + 'static> Upstreams<S> {
         epoch: Option<Epoch>,
         deadline: Instant,
     ) -> Result<Lease<S>, GetError> {
-        self.pool(server, login)?.get(epoch, deadline).await
+        self.pool(server, login)?
+            .get(epoch, deadline, clock::now())
+            .await
     }
 
     /// Ends all epochs before `epoch` for a server: routes of an older one are refused, resting

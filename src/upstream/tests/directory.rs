@@ -17,7 +17,7 @@ fn connections(setup: &Setup) -> Vec<ServerConnectionView> {
 #[tokio::test]
 async fn a_connection_is_shown_from_its_login_to_its_end() {
     let setup = setup("off", Rules::default()).await;
-    setup.read().await.release();
+    setup.read().await.release(clock::now());
     let lease = setup.read().await;
     lease.count_query();
     let view = connections(&setup).remove(0);
@@ -32,7 +32,7 @@ async fn a_connection_is_shown_from_its_login_to_its_end() {
     );
     assert_eq!((view.leases, view.queries), (2, 1));
     assert_eq!(view.state, ServerConnectionState::Active);
-    lease.release();
+    lease.release(clock::now());
     assert_eq!(connections(&setup)[0].state, ServerConnectionState::Idle);
     setup.upstreams.retire(SERVER);
     assert_eq!(connections(&setup), vec![]);
@@ -50,7 +50,7 @@ async fn a_connection_that_is_not_given_back_is_not_shown_any_more() {
 async fn a_pool_shows_its_connections_and_its_limit() {
     let setup = setup("off", small(3, Duration::from_millis(20), 5)).await;
     let (_lent, rests) = (setup.read().await, setup.read().await);
-    rests.release();
+    rests.release(clock::now());
     let shown = setup.shown();
     let info = PoolInfo {
         server: SERVER,
@@ -70,14 +70,14 @@ async fn a_wait_is_shown_while_it_lasts() {
     let setup = setup("off", small(1, Duration::from_secs(60), 5)).await;
     let held = setup.read().await;
     let pool = setup.pool();
-    let waiting = tokio::spawn(async move { pool.get(None, soon()).await });
+    let waiting = tokio::spawn(async move { pool.get(None, soon(), clock::now()).await });
     while setup.shown().waiting == 0 {
         tokio::task::yield_now().await;
     }
     let later = clock::now() + Duration::from_secs(5);
     let shown = setup.telemetry.directory().pools(later).remove(0);
     assert!(shown.oldest_wait >= Duration::from_secs(5), "{shown:?}");
-    held.release();
+    held.release(clock::now());
     let _lease = waiting.await.unwrap().unwrap();
     let shown = setup.shown();
     assert_eq!((shown.in_use, shown.waiting), (1, 0));
@@ -89,8 +89,8 @@ async fn waits_are_measured_for_the_role_that_was_wanted() {
     let setup = setup("off", small(1, Duration::from_millis(1), 5)).await;
     let lease = setup.write(1).await.unwrap();
     setup.write(1).await.unwrap_err();
-    lease.release();
-    setup.read().await.release();
+    lease.release(clock::now());
+    setup.read().await.release(clock::now());
     assert_eq!(waits(&setup, "primary"), 2);
     assert_eq!(waits(&setup, "replica"), 1);
 }
@@ -117,7 +117,7 @@ async fn a_connection_that_died_at_rest_leaves_the_pool_before_anybody_asks_for_
     let fatal = frame(b'E', b"SFATAL\0C57P01\0Mgoing down\0\0");
     for last_words in [&fatal[..], b""] {
         let setup = setup("off", Rules::default()).await;
-        setup.read().await.release();
+        setup.read().await.release(clock::now());
         setup.upstreams.reap();
         assert_eq!(setup.shown().idle, 1, "silent, so it stays");
         let _handle = setup.pool();

@@ -36,11 +36,13 @@ impl Setup {
     }
 
     pub(super) async fn read(&self) -> Lease<()> {
-        self.pool().get(None, soon()).await.unwrap()
+        self.pool().get(None, soon(), clock::now()).await.unwrap()
     }
 
     pub(super) async fn write(&self, epoch: u64) -> Result<Lease<()>, GetError> {
-        self.pool().get(Some(Epoch(epoch)), soon()).await
+        self.pool()
+            .get(Some(Epoch(epoch)), soon(), clock::now())
+            .await
     }
 
     /// The lines of SHOW POOLS.
@@ -75,8 +77,8 @@ pub(super) fn small(size: usize, wait: Duration, queue_max: usize) -> Rules {
 #[tokio::test]
 async fn a_released_connection_is_lent_again() {
     let setup = setup("off", Rules::default()).await;
-    setup.read().await.release();
-    setup.read().await.release();
+    setup.read().await.release(clock::now());
+    setup.read().await.release(clock::now());
     assert_eq!(setup.fake.accepted(), 1);
 }
 
@@ -97,7 +99,7 @@ async fn a_goodbye_is_said_at_rest_and_never_inside_a_message() {
     lease.discard();
     setup.fake.wait_for_closed(1).await;
     assert_eq!(setup.fake.goodbyes.load(Ordering::SeqCst), 0);
-    setup.read().await.release();
+    setup.read().await.release(clock::now());
     setup.upstreams.retire(SERVER);
     setup.fake.wait_for_closed(2).await;
     assert_eq!(setup.fake.goodbyes.load(Ordering::SeqCst), 1);
@@ -108,7 +110,7 @@ async fn a_connection_with_bytes_left_is_not_given_to_the_next() {
     let setup = setup("off", Rules::default()).await;
     let mut lease = setup.read().await;
     lease.input.extend_from_slice(b"C");
-    lease.release();
+    lease.release(clock::now());
     setup.fake.wait_for_closed(1).await;
     assert_eq!(number(&setup.read().await), 1);
 }
@@ -118,7 +120,7 @@ async fn a_connection_that_died_at_rest_is_replaced() {
     let fatal = frame(b'E', b"SFATAL\0C57P01\0Mgoing down\0\0");
     for last_words in [&fatal[..], b""] {
         let setup = setup("off", Rules::default()).await;
-        setup.read().await.release();
+        setup.read().await.release(clock::now());
         setup.fake.say(last_words);
         let lease = wait_for_another(&setup).await;
         assert_eq!(number(&lease), 1);
@@ -134,7 +136,7 @@ async fn wait_for_another(setup: &Setup) -> Lease<()> {
             return lease;
         }
         assert!(clock::now() < deadline, "still the dead connection");
-        lease.release();
+        lease.release(clock::now());
         tokio::task::yield_now().await;
     }
 }
@@ -143,15 +145,15 @@ async fn wait_for_another(setup: &Setup) -> Lease<()> {
 async fn a_full_pool_says_so_and_not_that_the_server_is_down() {
     let setup = setup("off", small(1, Duration::from_millis(20), 5)).await;
     let held = setup.read().await;
-    let error = setup.pool().get(None, soon()).await.unwrap_err();
+    let error = setup.pool().get(None, soon(), clock::now()).await.unwrap_err();
     let GetError::WaitTimedOut(full) = error else {
         panic!("{error:?}");
     };
     assert_eq!((full.size, full.open, full.waiting), (1, 1, 0));
     assert_eq!(full.setting, "cluster.main.pool.size");
     assert!(full.waited >= Duration::from_millis(20));
-    held.release();
-    setup.read().await.release();
+    held.release(clock::now());
+    setup.read().await.release(clock::now());
     assert_eq!(setup.fake.accepted(), 1);
 }
 
@@ -160,7 +162,7 @@ async fn a_wait_ends_at_the_deadline_of_the_client() {
     let setup = setup("off", small(1, Duration::from_secs(60), 5)).await;
     let _held = setup.read().await;
     let deadline = clock::now() + Duration::from_millis(20);
-    let error = setup.pool().get(None, deadline).await.unwrap_err();
+    let error = setup.pool().get(None, deadline, clock::now()).await.unwrap_err();
     assert!(matches!(error, GetError::WaitTimedOut(_)), "{error:?}");
 }
 
@@ -169,18 +171,18 @@ async fn a_full_queue_refuses_at_once() {
     let setup = setup("off", small(1, Duration::from_secs(60), 1)).await;
     let held = setup.read().await;
     let pool = setup.pool();
-    let waiting = tokio::spawn(async move { pool.get(None, soon()).await });
+    let waiting = tokio::spawn(async move { pool.get(None, soon(), clock::now()).await });
     while setup.shown().waiting == 0 {
         tokio::task::yield_now().await;
     }
-    let error = setup.pool().get(None, soon()).await.unwrap_err();
+    let error = setup.pool().get(None, soon(), clock::now()).await.unwrap_err();
     let GetError::QueueFull(full) = error else {
         panic!("{error:?}");
     };
     assert_eq!(full.waiting, 1);
     assert_eq!(full.setting, "cluster.main.pool.queue");
-    held.release();
-    waiting.await.unwrap().unwrap().release();
+    held.release(clock::now());
+    waiting.await.unwrap().unwrap().release(clock::now());
     assert_eq!(setup.shown().waiting, 0);
 }
 
@@ -189,15 +191,15 @@ async fn a_client_that_gives_up_leaves_its_place() {
     let setup = setup("off", small(1, Duration::from_secs(60), 5)).await;
     let held = setup.read().await;
     let pool = setup.pool();
-    let waiting = tokio::spawn(async move { pool.get(None, soon()).await });
+    let waiting = tokio::spawn(async move { pool.get(None, soon(), clock::now()).await });
     while setup.shown().waiting == 0 {
         tokio::task::yield_now().await;
     }
     waiting.abort();
     assert!(waiting.await.unwrap_err().is_cancelled());
     assert_eq!(setup.shown().waiting, 0);
-    held.release();
-    setup.read().await.release();
+    held.release(clock::now());
+    setup.read().await.release(clock::now());
 }
 
 #[tokio::test]
@@ -207,7 +209,7 @@ async fn what_rested_too_long_is_reaped_and_an_empty_pool_forgotten() {
         ..Rules::default()
     };
     let setup = setup("off", rules).await;
-    setup.read().await.release();
+    setup.read().await.release(clock::now());
     let deadline = soon();
     while !setup.pools().is_empty() {
         assert!(clock::now() < deadline, "the pool is still there");
@@ -231,10 +233,10 @@ async fn a_pool_that_somebody_holds_is_not_forgotten() {
 #[tokio::test]
 async fn a_changed_secret_is_another_pool() {
     let setup = setup("off", Rules::default()).await;
-    setup.read().await.release();
+    setup.read().await.release(clock::now());
     let other = login(Secret::Password("new".into()));
     let lease = setup.upstreams.get(SERVER, &other, None, soon()).await;
-    lease.unwrap().release();
+    lease.unwrap().release(clock::now());
     assert_eq!(setup.fake.accepted(), 2);
 }
 
@@ -245,10 +247,11 @@ async fn a_smaller_size_holds_for_all_that_comes() {
     setup
         .upstreams
         .set_rules(small(1, Duration::from_millis(20), 5));
-    held.into_iter().for_each(Lease::release);
+    held.into_iter()
+        .for_each(|lease| lease.release(clock::now()));
     setup.fake.wait_for_closed(3).await;
     let _one = setup.read().await;
-    let error = setup.pool().get(None, soon()).await.unwrap_err();
+    let error = setup.pool().get(None, soon(), clock::now()).await.unwrap_err();
     assert!(matches!(error, GetError::WaitTimedOut(_)), "{error:?}");
 }
 
@@ -291,7 +294,7 @@ async fn a_server_that_never_answers_is_told_apart_from_a_full_pool() {
     let upstreams: Upstreams<()> = Upstreams::new(vec![fake.address.clone()], rules, telemetry());
     let pool = upstreams.pool(SERVER, &login(Secret::None)).unwrap();
     let deadline = clock::now() + Duration::from_millis(60);
-    let (first, second) = tokio::join!(pool.get(None, deadline), pool.get(None, deadline));
+    let (first, second) = tokio::join!(pool.get(None, deadline, clock::now()), pool.get(None, deadline, clock::now()));
     let timed_out = GetError::Connect(ConnectError::TimedOut);
     assert_eq!(first.unwrap_err(), timed_out);
     match second.unwrap_err() {
@@ -317,7 +320,7 @@ async fn no_more_connections_are_lent_than_the_pool_has() {
                     0 => lease.discard(),
                     1 => setup.upstreams.retire(SERVER),
                     2 => setup.upstreams.reap(),
-                    _ => lease.release(),
+                    _ => lease.release(clock::now()),
                 }
             }
         }));

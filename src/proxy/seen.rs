@@ -1,0 +1,35 @@
+//! What a session knows of the world: looked at with every message, and swapped rarely.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::cache::Cache;
+use arc_swap::{ArcSwap, ArcSwapOption};
+
+use super::{Proxy, Settings};
+use crate::cluster::Snapshot;
+use crate::session::Catalog;
+
+/// The newest values, each kept until a newer one is there: looking costs one comparison. What is
+/// kept is kept alive, so an idle session drops it.
+pub(super) struct Seen {
+    pub(super) snapshot: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
+    pub(super) settings: Cache<Arc<ArcSwap<Settings>>, Arc<Settings>>,
+    pub(super) catalog: Cache<Arc<ArcSwapOption<Catalog>>, Option<Arc<Catalog>>>,
+}
+
+impl Seen {
+    pub(super) fn new(proxy: &Proxy, catalog: &Arc<ArcSwapOption<Catalog>>) -> Self {
+        Self {
+            snapshot: Cache::new(Arc::clone(&proxy.snapshot)),
+            settings: Cache::new(Arc::clone(&proxy.settings)),
+            catalog: Cache::new(Arc::clone(catalog)),
+        }
+    }
+}
+
+impl fmt::Debug for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Seen").finish_non_exhaustive()
+    }
+}
