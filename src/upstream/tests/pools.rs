@@ -145,7 +145,11 @@ async fn wait_for_another(setup: &Setup) -> Lease<()> {
 async fn a_full_pool_says_so_and_not_that_the_server_is_down() {
     let setup = setup("off", small(1, Duration::from_millis(20), 5)).await;
     let held = setup.read().await;
-    let error = setup.pool().get(None, soon(), clock::now()).await.unwrap_err();
+    let error = setup
+        .pool()
+        .get(None, soon(), clock::now())
+        .await
+        .unwrap_err();
     let GetError::WaitTimedOut(full) = error else {
         panic!("{error:?}");
     };
@@ -162,7 +166,11 @@ async fn a_wait_ends_at_the_deadline_of_the_client() {
     let setup = setup("off", small(1, Duration::from_secs(60), 5)).await;
     let _held = setup.read().await;
     let deadline = clock::now() + Duration::from_millis(20);
-    let error = setup.pool().get(None, deadline, clock::now()).await.unwrap_err();
+    let error = setup
+        .pool()
+        .get(None, deadline, clock::now())
+        .await
+        .unwrap_err();
     assert!(matches!(error, GetError::WaitTimedOut(_)), "{error:?}");
 }
 
@@ -175,7 +183,11 @@ async fn a_full_queue_refuses_at_once() {
     while setup.shown().waiting == 0 {
         tokio::task::yield_now().await;
     }
-    let error = setup.pool().get(None, soon(), clock::now()).await.unwrap_err();
+    let error = setup
+        .pool()
+        .get(None, soon(), clock::now())
+        .await
+        .unwrap_err();
     let GetError::QueueFull(full) = error else {
         panic!("{error:?}");
     };
@@ -251,7 +263,11 @@ async fn a_smaller_size_holds_for_all_that_comes() {
         .for_each(|lease| lease.release(clock::now()));
     setup.fake.wait_for_closed(3).await;
     let _one = setup.read().await;
-    let error = setup.pool().get(None, soon(), clock::now()).await.unwrap_err();
+    let error = setup
+        .pool()
+        .get(None, soon(), clock::now())
+        .await
+        .unwrap_err();
     assert!(matches!(error, GetError::WaitTimedOut(_)), "{error:?}");
 }
 
@@ -294,7 +310,10 @@ async fn a_server_that_never_answers_is_told_apart_from_a_full_pool() {
     let upstreams: Upstreams<()> = Upstreams::new(vec![fake.address.clone()], rules, telemetry());
     let pool = upstreams.pool(SERVER, &login(Secret::None)).unwrap();
     let deadline = clock::now() + Duration::from_millis(60);
-    let (first, second) = tokio::join!(pool.get(None, deadline, clock::now()), pool.get(None, deadline, clock::now()));
+    let (first, second) = tokio::join!(
+        pool.get(None, deadline, clock::now()),
+        pool.get(None, deadline, clock::now())
+    );
     let timed_out = GetError::Connect(ConnectError::TimedOut);
     assert_eq!(first.unwrap_err(), timed_out);
     match second.unwrap_err() {
