@@ -67,7 +67,7 @@ pub enum LookupError {
 }
 
 /// Looks verifiers up. One for all clients: a user is asked for once at a time, different users
-/// side by side up to [`SIDE_BY_SIDE`].
+/// side by side up to a bound.
 pub struct VerifierSource {
     rules: ArcSwap<LookupRules>,
     verifiers: Mutex<Verifiers>,
