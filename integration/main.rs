@@ -16,6 +16,8 @@
     reason = "tests act, and fail by panicking"
 )]
 
+#[path = "sim/random.rs"]
+mod random;
 mod support;
 
 /// In one module, so that `./dev test --quick` can leave all of them out by its name.
@@ -28,6 +30,7 @@ mod with_postgres {
     mod failover;
     mod freshness;
     mod hostile;
+    mod leaks;
     mod login;
     mod pins;
     mod places;

@@ -21,6 +21,11 @@ pub(crate) struct Lab {
 
 /// Runs a test, unless tests with servers are switched off.
 pub(crate) fn test(body: impl Future<Output = ()>) {
+    test_within(TEST_LIMIT, body);
+}
+
+/// The same for a test that may take longer than most.
+pub(crate) fn test_within(limit: Duration, body: impl Future<Output = ()>) {
     if std::env::var_os("PGHERD_TEST_PG").is_some_and(|value| value == "off") {
         let thread = std::thread::current();
         let name = thread.name().unwrap_or_default();
@@ -28,12 +33,9 @@ pub(crate) fn test(body: impl Future<Output = ()>) {
         writeln!(terminal, "not run, PGHERD_TEST_PG=off: {name}").unwrap();
         return;
     }
-    let limited = async { tokio::time::timeout(TEST_LIMIT, body).await };
+    let limited = async { tokio::time::timeout(limit, body).await };
     let ended = runtime().block_on(limited);
-    assert!(
-        ended.is_ok(),
-        "the test hangs: not done after {TEST_LIMIT:?}"
-    );
+    assert!(ended.is_ok(), "the test hangs: not done after {limit:?}");
 }
 
 /// The same for a test with a cluster of its own: at most one exists beside the shared one.

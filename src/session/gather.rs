@@ -185,6 +185,15 @@ impl Session {
         }
         let name = frame.bytes.slice_ref(parse.name);
         if !name.is_empty() && self.names.get(&name).is_some() {
+            if !is_ours {
+                // As in PostgreSQL, where the name comes last: the text may be wrong as well, and a
+                // failed transaction takes no statement.
+                let text = frame.bytes.slice_ref(parse.text);
+                let types = frame.bytes.slice_ref(parse.parameter_types);
+                let statement = world.texts.interner.intern(&text, &types, &facts);
+                fold(world, unit, &facts);
+                unit.push(Step::Probe(statement));
+            }
             unit.push(Step::Fail(Refusal::BadCommand {
                 sqlstate: SqlState::DUPLICATE_PREPARED_STATEMENT,
                 message: format!(
@@ -502,6 +511,7 @@ impl Session {
                 | Step::More(_)
                 | Step::Raw { .. }
                 | Step::Parse { .. }
+                | Step::Probe(_)
                 | Step::Bind { .. }
                 | Step::BindHead { .. }
                 | Step::Describe { .. } => {}

@@ -141,7 +141,7 @@ impl Session {
         if !world.rules.query_timeout.is_zero() {
             out.push(Output::Arm(Some(world.now + world.rules.query_timeout)));
         }
-        send(world, &mut running, out);
+        send(world, &self.transaction, &mut running, out);
         State::Running(running)
     }
 
@@ -240,7 +240,7 @@ impl Session {
         if running.unit.traits.has(Traits::COMPLETE) {
             running.open = Open::Complete;
         }
-        send(world, &mut running, out);
+        send(world, &self.transaction, &mut running, out);
         running.unit.steps.clear();
         State::Running(running)
     }
@@ -450,11 +450,17 @@ impl Session {
 
 /// Sends the steps of a running unit that were not sent yet. Those of a unit that may be tried
 /// again stay with it.
-fn send(world: &World<'_>, running: &mut Running, out: &mut Vec<Output>) {
+fn send(
+    world: &World<'_>,
+    transaction: &Transaction,
+    running: &mut Running,
+    out: &mut Vec<Output>,
+) {
     let steps = mem::take(&mut running.unit.steps);
     let mut sender = Sender {
         side: &mut running.held.side,
         expected: &mut running.expected,
+        is_failed: transaction.is_failed(),
         max: world.server_statements_max,
         buffer: BytesMut::new(),
         out,
@@ -478,6 +484,7 @@ fn forget_on_server(side: &mut ServerSide, expected: &Expected) {
         }
         Expected::CloseOurs(id) => side.insert(*id),
         Expected::Known(_)
+        | Expected::Probe
         | Expected::ParseRaw
         | Expected::Bind
         | Expected::DescribeStatement
@@ -499,7 +506,8 @@ enum Settled {
 /// Matches a message with what was sent.
 fn settle(running: &mut Running, tag: u8) -> Settled {
     let ours = match (running.expected.front(), tag) {
-        (Some(Expected::PrepareAgain(_)), b'1') | (Some(Expected::CloseOurs(_)), b'3') => true,
+        (Some(Expected::PrepareAgain(_) | Expected::Probe), b'1')
+        | (Some(Expected::CloseOurs(_)), b'3') => true,
         (Some(Expected::Parse(..) | Expected::ParseRaw), b'1')
         | (Some(Expected::Bind), b'2')
         | (Some(Expected::Close), b'3')

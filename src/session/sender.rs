@@ -14,6 +14,8 @@ use crate::wire::frontend::{self, What};
 pub(super) struct Sender<'a> {
     pub(super) side: &'a mut ServerSide,
     pub(super) expected: &'a mut VecDeque<Expected>,
+    /// Whether the client's transaction has failed: the server refuses what we could answer.
+    pub(super) is_failed: bool,
     /// How many statements the connection may hold.
     pub(super) max: usize,
     pub(super) buffer: BytesMut,
@@ -33,6 +35,7 @@ impl Sender<'_> {
                 self.expected.push_back(expect.clone());
             }
             Step::Parse { statement, name } => self.parse(statement, name),
+            Step::Probe(statement) => self.probe(statement),
             Step::Bind {
                 statement,
                 unnamed,
@@ -103,6 +106,10 @@ impl Sender<'_> {
         if name.is_empty() {
             frontend::parse(&mut self.buffer, b"", &statement.text, &statement.types);
             self.side.unnamed = Some(statement.id);
+        } else if self.side.has(statement.id) && self.is_failed {
+            self.probe(statement);
+            self.expected.push_back(Expected::Known(name.clone()));
+            return;
         } else if self.side.has(statement.id) {
             self.expected.push_back(Expected::Known(name.clone()));
             return;
@@ -111,6 +118,13 @@ impl Sender<'_> {
         }
         self.expected
             .push_back(Expected::Parse(Arc::clone(statement), name.clone()));
+    }
+
+    /// Lets the server say what it has against a statement.
+    fn probe(&mut self, statement: &Prepared) {
+        frontend::parse(&mut self.buffer, b"", &statement.text, &statement.types);
+        self.side.unnamed = None;
+        self.expected.push_back(Expected::Probe);
     }
 
     fn prepare(&mut self, statement: &Arc<Prepared>) {

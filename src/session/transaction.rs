@@ -44,6 +44,11 @@ impl Transaction {
         matches!(self, Self::None)
     }
 
+    /// Whether it has failed on its server.
+    pub const fn is_failed(&self) -> bool {
+        matches!(self, Self::Open { failed: true })
+    }
+
     /// Whether the transaction is gone and the client has not ended it yet.
     pub const fn is_lost(self) -> bool {
         matches!(self, Self::Lost { .. })

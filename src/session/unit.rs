@@ -32,6 +32,8 @@ pub(super) enum Step {
         /// Under which of the client's names.
         name: Bytes,
     },
+    /// A statement whose answer is ours, unless the server has something against it: it is asked first.
+    Probe(Arc<Prepared>),
     /// A portal of a statement that is known.
     Bind {
         /// Of which.
@@ -83,6 +85,8 @@ pub(super) enum Expected {
     /// Nothing from the server, which has the statement: ParseComplete for the client, under this
     /// name of its own.
     Known(Bytes),
+    /// ParseComplete for a statement that the server was only asked about; not for the client.
+    Probe,
     /// ParseComplete for a statement that we prepare again; not for the client.
     PrepareAgain(Arc<Prepared>),
     /// CloseComplete for a statement that made room; not for the client.
@@ -173,7 +177,7 @@ impl Unit {
     pub(super) fn push(&mut self, step: Step) {
         self.bytes += match &step {
             Step::Raw { bytes, .. } | Step::Local(bytes) | Step::More(bytes) => bytes.len(),
-            Step::Parse { statement, .. } => statement.text.len(),
+            Step::Parse { statement, .. } | Step::Probe(statement) => statement.text.len(),
             Step::Bind { rest, .. } => rest.len(),
             Step::BindHead { head, .. } => head.bytes.len(),
             Step::Describe { .. } | Step::Known(_) | Step::Fail(_) | Step::Flush | Step::Sync => 0,
@@ -181,6 +185,7 @@ impl Unit {
         let needs = match &step {
             Step::Raw { .. }
             | Step::Parse { .. }
+            | Step::Probe(_)
             | Step::Bind { .. }
             | Step::BindHead { .. }
             | Step::Describe { .. } => Traits::NEEDS_SERVER,
@@ -262,6 +267,7 @@ impl Unit {
         self.steps.iter().filter_map(|step| match step {
             Step::Parse { name, .. } | Step::Known(name) => Some(name),
             Step::Raw { .. }
+            | Step::Probe(_)
             | Step::Bind { .. }
             | Step::BindHead { .. }
             | Step::Describe { .. }
