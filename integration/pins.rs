@@ -35,10 +35,10 @@ async fn pins(statement: &str, reason: &str, look: &str, own: &str, fresh: &str)
         "{clients:?}"
     );
     drop(client);
-    // The next session waits for the connection, which is the only one.
+    // The next session waits for the connection, which is the only one, and is cleaned.
     let next = router.connect().await;
     if reason == "advisory_lock" {
-        // A lock is the server's: it goes when the backend does, a moment after its connection.
+        // Where the connection was closed, the lock goes when the backend does, a moment later.
         wait_until("the lock is gone", Duration::from_secs(10), async || {
             value(&next, &format!("BEGIN; {look}; COMMIT")).await == fresh
         })
@@ -180,6 +180,81 @@ fn a_block_of_code_that_may_leave_anything_leaves_nothing_for_others() {
         let look = "BEGIN; SELECT current_setting('work_mem') || ' ' \
                     || (to_regclass('pg_temp.hidden') IS NULL)::text; COMMIT";
         assert_eq!(value(&next, look).await, "4MB true");
+    });
+}
+
+/// The process that serves a session which then pins itself and ends, and the next session's.
+async fn two_in_turn(router: &Router, statement: &str) -> (String, String) {
+    let pid = "BEGIN; SELECT pg_backend_pid(); COMMIT";
+    let client = router.connect().await;
+    client.batch_execute(statement).await.unwrap();
+    let first = value(&client, pid).await;
+    drop(client);
+    let next = router.connect().await;
+    (first, value(&next, pid).await)
+}
+
+#[test]
+fn the_connection_of_a_session_that_ends_is_used_again() {
+    test(async {
+        let router = one_connection().await;
+        // Before the catalog is read, a call of any function costs the connection.
+        wait_until("the catalog is read", Duration::from_secs(10), async || {
+            let (first, next) = two_in_turn(&router, "SET work_mem = '9MB'").await;
+            first == next
+        })
+        .await;
+        for statement in [
+            "SET ROLE demo",
+            "CREATE TEMP TABLE mine(n int)",
+            "LISTEN news",
+            "SELECT pg_advisory_lock(4719)",
+            "DECLARE held CURSOR WITH HOLD FOR SELECT 1",
+            "PREPARE mine AS SELECT 1",
+        ] {
+            let (first, next) = two_in_turn(&router, statement).await;
+            assert_eq!(first, next, "{statement}");
+        }
+        let (first, next) = two_in_turn(&router, "SET seed = 0.5").await;
+        assert_ne!(first, next, "nothing resets the seed");
+    });
+}
+
+#[test]
+fn a_library_that_was_loaded_is_in_nobody_elses_session() {
+    test(async {
+        let router = one_connection().await;
+        let client = router.connect().await;
+        client.batch_execute("LOAD 'auto_explain'").await.unwrap();
+        assert_eq!(value(&client, "SHOW pgherd.pinned").await, "load");
+        drop(client);
+        let next = router.connect().await;
+        let look = "BEGIN; SELECT coalesce(current_setting('auto_explain.log_nested_statements', \
+                    true), 'not loaded'); COMMIT";
+        assert_eq!(value(&next, look).await, "not loaded");
+    });
+}
+
+#[test]
+fn prepared_statements_work_on_a_connection_that_was_cleaned() {
+    test(async {
+        let router = one_connection().await;
+        for turn in 0..3 {
+            let client = router.connect().await;
+            let text = "UPDATE pg_am SET amname = amname WHERE oid = $1::oid AND false";
+            let update = client.prepare(text).await.unwrap();
+            assert_eq!(
+                client.execute(&update, &[&1_u32]).await.unwrap(),
+                0,
+                "{turn}"
+            );
+            client.batch_execute("SET work_mem = '9MB'").await.unwrap();
+            assert_eq!(
+                client.execute(&update, &[&1_u32]).await.unwrap(),
+                0,
+                "{turn}"
+            );
+        }
     });
 }
 

@@ -1,16 +1,26 @@
 //! Cancel requests: keys of ours, translated to the keys of the servers.
 //!
-//! A cancel must never hit the next user of a server connection. So a session that gives its
-//! connection back while a cancel is on its way to it gives it back as unusable.
+//! A cancel must never hit the next user of a server connection. So a connection that a session
+//! gives back while a cancel is on its way to it stays out of its pool until the cancel has landed:
+//! a server signals its process before it closes the connection that brought the request, and a
+//! signal that comes between two statements is ignored.
+//!
+//! Source: PostgreSQL 17, postgres.c, `PostgresMain` and `ProcessInterrupts` (DoingCommandRead).
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::Notify;
+use tracing::debug;
 
+use super::Proxy;
 use super::doorbell::{Doorbell, ring};
 use crate::clock;
 use crate::cluster::ServerId;
+use crate::upstream;
 use crate::wire::CancelKey;
 
 /// What a session runs on, as far as a cancel is concerned.
@@ -19,14 +29,41 @@ pub(super) struct CancelSlot {
     key: CancelKey,
     /// Of the session, for when nothing of it is on a server.
     bell: Arc<Doorbell>,
-    state: Mutex<State>,
+    target: Mutex<Option<Target>>,
 }
 
+/// A server connection that a session has.
+#[derive(Debug)]
+struct Target {
+    server: ServerId,
+    key: CancelKey,
+    /// The cancels that were sent to it; most connections never see one.
+    flights: Option<Arc<Flights>>,
+}
+
+/// The cancels on their way to one connection of one session.
 #[derive(Debug, Default)]
-struct State {
-    target: Option<(ServerId, CancelKey)>,
-    /// Cancels that are on their way to the target.
-    in_flight: u32,
+pub(super) struct Flights {
+    in_flight: AtomicU32,
+    /// Nobody knows of one of them whether it is still to come.
+    lost: AtomicBool,
+    landed: Notify,
+}
+
+/// A cancel on its way. Dropping it without [`Flight::landed`] says that it is not known whether it
+/// is still to come.
+#[derive(Debug)]
+pub(super) struct Flight {
+    server: ServerId,
+    key: CancelKey,
+    flights: Arc<Flights>,
+    end: FlightEnd,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FlightEnd {
+    Unknown,
+    Landed,
 }
 
 /// The keys that clients were given.
@@ -63,7 +100,7 @@ impl CancelKeys {
             let slot = Arc::new(CancelSlot {
                 key,
                 bell: Arc::clone(bell),
-                state: Mutex::default(),
+                target: Mutex::default(),
             });
             slots.insert(pid, Arc::clone(&slot));
             return Ok(slot);
@@ -95,31 +132,82 @@ impl CancelSlot {
 
     /// The session runs on this connection now.
     pub(super) fn aim(&self, server: ServerId, key: CancelKey) {
-        lock(&self.state).target = Some((server, key));
+        *lock(&self.target) = Some(Target {
+            server,
+            key,
+            flights: None,
+        });
     }
 
-    /// The session gives its connection back. False when a cancel is on its way to it.
+    /// The session gives its connection back. Brings the cancels that were sent
+    /// to it, if there were any: nobody else may have the connection before they have landed.
     #[must_use]
-    pub(super) fn put_down(&self) -> bool {
-        let mut state = lock(&self.state);
-        state.target = None;
-        state.in_flight == 0
+    pub(super) fn put_down(&self) -> Option<Arc<Flights>> {
+        lock(&self.target).take()?.flights
     }
 
-    /// What to cancel, if anything runs. [`CancelSlot::sent`] has to follow.
-    pub(super) fn begin(&self) -> Option<(ServerId, CancelKey)> {
-        let mut state = lock(&self.state);
-        let target = state.target.clone()?;
-        state.in_flight += 1;
-        Some(target)
-    }
-
-    /// The cancel has reached its server, or never will.
-    pub(super) fn sent(&self) {
-        let mut state = lock(&self.state);
-        state.in_flight = state.in_flight.saturating_sub(1);
+    /// What to cancel, if anything runs.
+    pub(super) fn begin(&self) -> Option<Flight> {
+        let mut target = lock(&self.target);
+        let target = target.as_mut()?;
+        let flights = Arc::clone(target.flights.get_or_insert_default());
+        flights.in_flight.fetch_add(1, Ordering::AcqRel);
+        Some(Flight {
+            server: target.server,
+            key: target.key.clone(),
+            flights,
+            end: FlightEnd::Unknown,
+        })
     }
 }
+
+impl Flight {
+    /// Brings the request to its server and waits until the server has closed the connection.
+    pub(super) async fn fly(self, proxy: &Proxy) {
+        let Some(address) = proxy.upstreams.address(self.server) else {
+            // Nothing was sent.
+            return self.landed();
+        };
+        match upstream::cancel(address, &self.key, CANCEL_LIMIT).await {
+            Ok(()) => self.landed(),
+            Err(error) => {
+                debug!(server = %self.server, error = %error, "could not cancel");
+            }
+        }
+    }
+
+    /// It will have no effect that it has not had.
+    fn landed(mut self) {
+        self.end = FlightEnd::Landed;
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        if self.end == FlightEnd::Unknown {
+            self.flights.lost.store(true, Ordering::Release);
+        }
+        self.flights.in_flight.fetch_sub(1, Ordering::AcqRel);
+        self.flights.landed.notify_waiters();
+    }
+}
+
+impl Flights {
+    /// Waits until all of them have ended, which each of them does within its own limit. Tells
+    /// whether none can come any more.
+    pub(super) async fn all_landed(&self) -> bool {
+        loop {
+            let landed = self.landed.notified();
+            if self.in_flight.load(Ordering::Acquire) == 0 {
+                return !self.lost.load(Ordering::Acquire);
+            }
+            landed.await;
+        }
+    }
+}
+
+/// How long a server may take to answer a cancel request by closing.
+const CANCEL_LIMIT: Duration = Duration::from_secs(5);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing that holds one of these locks can leave its value half changed.
@@ -128,6 +216,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Waker};
+
     use super::*;
 
     #[test]
@@ -142,21 +232,49 @@ mod tests {
         assert!(keys.find(slot.key()).is_none());
     }
 
+    fn aimed() -> Arc<CancelSlot> {
+        let slot = CancelKeys::default().issue(32, &Arc::default()).unwrap();
+        let secret = Bytes::from_static(b"1234");
+        slot.aim(ServerId(1), CancelKey { pid: 1, secret });
+        slot
+    }
+
     #[test]
-    fn a_connection_with_a_cancel_on_its_way_is_not_given_back() {
-        let keys = CancelKeys::default();
-        let slot = keys.issue(32, &Arc::default()).unwrap();
-        slot.aim(
-            ServerId(1),
-            CancelKey {
-                pid: 1,
-                secret: Bytes::from_static(b"1234"),
-            },
-        );
-        assert!(slot.begin().is_some());
-        assert!(!slot.put_down());
-        slot.sent();
-        assert!(slot.put_down());
+    fn a_connection_that_no_cancel_was_sent_to_is_free_at_once() {
+        let slot = aimed();
+        assert!(slot.put_down().is_none());
         assert!(slot.begin().is_none(), "nothing runs any more");
+    }
+
+    #[tokio::test]
+    async fn a_connection_waits_for_the_cancels_on_their_way_to_it() {
+        let slot = aimed();
+        let (one, two) = (slot.begin().unwrap(), slot.begin().unwrap());
+        let flights = slot.put_down().unwrap();
+        let mut wait = std::pin::pin!(flights.all_landed());
+        one.landed();
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(wait.as_mut().poll(&mut context).is_pending());
+        two.landed();
+        assert!(wait.await, "it may go to the next");
+    }
+
+    #[tokio::test]
+    async fn a_cancel_that_may_still_come_costs_the_connection() {
+        let slot = aimed();
+        let (one, two) = (slot.begin().unwrap(), slot.begin().unwrap());
+        let flights = slot.put_down().unwrap();
+        drop(one);
+        two.landed();
+        assert!(!flights.all_landed().await);
+    }
+
+    #[tokio::test]
+    async fn a_cancel_for_an_earlier_connection_does_not_hold_the_next() {
+        let slot = aimed();
+        let _still_flying = slot.begin().unwrap();
+        assert!(slot.put_down().is_some());
+        slot.aim(ServerId(2), slot.key().clone());
+        assert!(slot.put_down().is_none());
     }
 }

@@ -21,6 +21,7 @@ use tracing::debug;
 use super::doorbell::ring;
 use super::lent::{Lent, denial};
 use super::login::{Arrived, Console, Presence};
+use super::parting::Parting;
 use super::queue::Queue;
 use super::seen::Seen;
 use super::{Proxy, notes};
@@ -32,7 +33,7 @@ use crate::session::{
 };
 use crate::telemetry::{ClientEntry, ClientState, Hold};
 use crate::upstream::{self, GetError, Lease, PoolHandle};
-use crate::wire::{FrameError, Limits, Splitter, backend};
+use crate::wire::{FrameError, Splitter, backend};
 
 /// What is counted and shown of a session.
 pub(super) struct Card {
@@ -392,17 +393,8 @@ impl Conversation {
             }
             Ok(mut lease) => {
                 self.proxy.count_lent(server);
-                self.card.entry.set_server(Some(server));
-                if let Some(key) = &lease.cancel_key {
-                    self.presence.cancel.aim(server, key.clone());
-                }
                 let side = lease.state.take().unwrap_or_default();
-                let cut = Splitter::server(Limits::default());
-                self.server = Some(Lent {
-                    lease,
-                    cut,
-                    room: READ_MIN,
-                });
+                self.take_up(Lent::new(lease));
                 Input::Granted { server, side }
             }
         }
@@ -418,7 +410,7 @@ impl Conversation {
     }
 
     fn give_back(&mut self, condition: Condition, side: Box<ServerSide>) {
-        let Some(Lent { mut lease, cut, .. }) = self.server.take() else {
+        let Some(Lent { lease, cut, .. }) = self.server.take() else {
             debug_assert!(false, "a connection is given back that nobody has");
             return;
         };
@@ -428,19 +420,33 @@ impl Conversation {
             // The client has a part of a message, and takes whatever comes next for its rest.
             self.end = End::Closing;
         }
-        let no_cancel_on_its_way = self.presence.cancel.put_down();
         // A client may be in the middle of copy data that its server does not want any more. Nobody
         // else may get a connection that waits for the rest of a frame.
         let at_rest = self.to_server.is_empty()
             && cut.is_between_frames()
             && self.client_cut.is_between_frames();
         self.to_server.clear();
-        if condition == Condition::Clean && no_cancel_on_its_way && at_rest {
-            lease.state = Some(side);
-            lease.release(self.now);
-        } else {
-            lease.discard();
+        let parting = Parting {
+            lease,
+            side,
+            condition: if at_rest {
+                condition
+            } else {
+                Condition::Discard
+            },
+            flights: self.presence.cancel.put_down(),
+        };
+        parting.begin(self.now);
+    }
+
+    /// Runs on a connection from now on.
+    fn take_up(&mut self, lent: Lent) {
+        let server = lent.lease.server;
+        self.card.entry.set_server(Some(server));
+        if let Some(key) = &lent.lease.cancel_key {
+            self.presence.cancel.aim(server, key.clone());
         }
+        self.server = Some(lent);
     }
 
     /// Gives the buffers of an idle session back.
@@ -458,19 +464,10 @@ impl Conversation {
 
     /// Cancels what the session runs, because it took too long.
     fn cancel_own(&self) {
-        let Some((server, key)) = self.presence.cancel.begin() else {
-            return;
-        };
-        let proxy = Arc::clone(&self.proxy);
-        let slot = Arc::clone(&self.presence.cancel);
-        tokio::spawn(async move {
-            if let Some(address) = proxy.upstreams.address(server)
-                && let Err(error) = upstream::cancel(address, &key, CANCEL_LIMIT).await
-            {
-                debug!(server = %server, error = %error, "could not cancel");
-            }
-            slot.sent();
-        });
+        if let Some(flight) = self.presence.cancel.begin() {
+            let proxy = Arc::clone(&self.proxy);
+            tokio::spawn(async move { flight.fly(&proxy).await });
+        }
     }
 
     fn show_state(&mut self) {
@@ -572,4 +569,3 @@ pub(super) const QUEUE_HIGH: usize = 256 << 10;
 const READ_AHEAD_MAX: usize = 64 << 10;
 /// How long a client may take to read why it is over, and what came before that.
 const LAST_WORD_MAX: Duration = Duration::from_secs(10);
-const CANCEL_LIMIT: Duration = Duration::from_secs(5);

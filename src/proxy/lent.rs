@@ -9,7 +9,7 @@ use super::drive::{QUEUE_HIGH, READ_MIN};
 use crate::cluster::ServerId;
 use crate::session::{Denial, Refusal, ServerSide};
 use crate::upstream::{GetError, Lease};
-use crate::wire::Splitter;
+use crate::wire::{Limits, Splitter};
 
 /// A server connection that the session has.
 pub(super) struct Lent {
@@ -20,6 +20,14 @@ pub(super) struct Lent {
 }
 
 impl Lent {
+    pub(super) fn new(lease: Lease<Option<Box<ServerSide>>>) -> Self {
+        Self {
+            lease,
+            cut: Splitter::server(Limits::default()),
+            room: READ_MIN,
+        }
+    }
+
     /// Reads from the server unless the client has enough to take, and says whether the server
     /// takes what waits for it. An error means that the connection is gone.
     pub(super) fn poll(

@@ -491,16 +491,9 @@ impl Attempt<'_> {
         let Some(slot) = self.proxy.state.cancels.find(key) else {
             return;
         };
-        if let Some((server, target)) = slot.begin() {
-            if let Some(address) = self.proxy.upstreams.address(server) {
-                let sent = upstream::cancel(address, &target, CANCEL_LIMIT).await;
-                if let Err(error) = sent {
-                    debug!(server = %server, error = %error, "could not cancel");
-                }
-            }
-            slot.sent();
-        } else {
-            slot.ring();
+        match slot.begin() {
+            Some(flight) => flight.fly(self.proxy).await,
+            None => slot.ring(),
         }
     }
 
@@ -593,4 +586,3 @@ const READ_BYTES: usize = 4096;
 const GREETINGS_MAX: usize = 1000;
 /// How long a client that was here before waits for news from a server.
 const GREETING_WAIT: std::time::Duration = std::time::Duration::from_millis(100);
-const CANCEL_LIMIT: std::time::Duration = std::time::Duration::from_secs(5);

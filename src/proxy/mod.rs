@@ -14,6 +14,7 @@ mod drive;
 mod lent;
 mod login;
 mod notes;
+mod parting;
 mod places;
 mod queue;
 mod replicate;

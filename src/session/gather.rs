@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::local;
-use super::machine::{Held, State, refuse_and_close, terminate};
+use super::machine::{Held, State, refuse_and_close};
 use super::pins::Pin;
 use super::unit::{Expected, Step, Traits, Unit, fold};
 use super::{Note, Output, Refusal, Session, Transaction, World, reply};
@@ -37,7 +37,7 @@ impl Session {
         out: &mut Vec<Output>,
     ) -> State {
         let taken = match cut {
-            Cut::Message(Frame { tag: b'X', .. }) => return terminate(held, out),
+            Cut::Message(Frame { tag: b'X', .. }) => return self.leave(held, out),
             Cut::Message(frame) if frame.tag == b'Q' && unit.steps.is_empty() => {
                 return self.simple_query(world, unit, held, &frame, out);
             }
@@ -390,7 +390,7 @@ impl Session {
                 };
                 // From here on the name means what the server has under it.
                 self.names.remove(parse.name);
-                unit.leaves.insert(Pin::PreparedStatement);
+                unit.leaves.insert(Pin::LargeStatement);
                 Expected::ParseRaw
             }
             b'B' => {

@@ -205,7 +205,7 @@ impl Session {
                 Err(other) => other,
             },
             Input::ServerLost => self.server_lost(world, state, out),
-            Input::ClientGone => client_gone(state, out),
+            Input::ClientGone => self.client_gone(state, out),
             Input::SnapshotChanged => match state.waiting() {
                 Ok(waiting) => self.look_again(world, waiting, out),
                 Err(other) => other,
@@ -425,6 +425,30 @@ impl Session {
         State::Resting(held)
     }
 
+    /// Ends a session whose client nobody can tell anything.
+    fn client_gone(&self, state: State, out: &mut Vec<Output>) -> State {
+        match state {
+            State::Resting(held) | State::Gathering(_, held) => self.leave(held, out),
+            State::Draining(held) => terminate(held, out),
+            State::Running(running) => terminate(Some(running.held), out),
+            State::Waiting(_) => terminate(None, out),
+            State::Closed => State::Closed,
+        }
+    }
+
+    /// Ends the session between two units, when nothing is on its way on its connection. What it
+    /// holds there is known, unless a transaction is open.
+    pub(super) fn leave(&self, held: Option<Held>, out: &mut Vec<Output>) -> State {
+        if let Some(held) = held {
+            let condition = match self.transaction.is_none() {
+                true => held.condition.max(self.pins.condition()),
+                false => Condition::Discard,
+            };
+            release(held, condition, out);
+        }
+        terminate(None, out)
+    }
+
     /// Notes that something of this session was committed, or may have been, just now.
     pub(super) fn wrote(&mut self, now: Instant, epoch: Epoch) {
         self.freshness = Freshness {
@@ -507,18 +531,6 @@ impl State {
 
     fn draining(held: Held) -> Self {
         Self::Draining(Some(held))
-    }
-}
-
-/// Ends a session whose client nobody can tell anything.
-fn client_gone(state: State, out: &mut Vec<Output>) -> State {
-    match state {
-        State::Resting(held) | State::Gathering(_, held) | State::Draining(held) => {
-            terminate(held, out)
-        }
-        State::Running(running) => terminate(Some(running.held), out),
-        State::Waiting(_) => terminate(None, out),
-        State::Closed => State::Closed,
     }
 }
 

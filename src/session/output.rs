@@ -34,11 +34,13 @@ pub enum Output {
     Close,
 }
 
-/// In what condition a connection comes back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// In what condition a connection comes back, the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Condition {
     /// It holds nothing of this session.
     Clean,
+    /// It holds something, and `DISCARD ALL` drops all of it.
+    Reset,
     /// It must not be used again.
     Discard,
 }

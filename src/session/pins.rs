@@ -1,6 +1,7 @@
 //! Why a session must stay on its server connection: the state it left there that nobody carries
 //! over. Not tracked means pinned; it never means leaked.
 
+use super::Condition;
 use crate::statement::Effect;
 
 /// Kinds of state that a session may hold on its server connection.
@@ -9,8 +10,10 @@ use crate::statement::Effect;
 pub enum Pin {
     /// A setting changed for the session.
     Setting,
-    /// A statement prepared by SQL, or one too large to remember.
+    /// A statement prepared by SQL.
     PreparedStatement,
+    /// A statement of the protocol that is too large to remember.
+    LargeStatement,
     /// A temporary table, view or sequence.
     TempObject,
     /// A cursor declared WITH HOLD.
@@ -38,11 +41,12 @@ pub enum Pin {
 pub struct Pins(u16);
 
 impl Pin {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         // Also a setting, and this says more.
         Self::Authorization,
         Self::Setting,
         Self::PreparedStatement,
+        Self::LargeStatement,
         Self::TempObject,
         Self::HoldCursor,
         Self::Listen,
@@ -59,6 +63,7 @@ impl Pin {
         match self {
             Self::Setting => "setting",
             Self::PreparedStatement => "prepared_statement",
+            Self::LargeStatement => "large_statement",
             Self::TempObject => "temp_object",
             Self::HoldCursor => "hold_cursor",
             Self::Listen => "listen",
@@ -74,6 +79,26 @@ impl Pin {
 
     const fn bit(self) -> u16 {
         1 << self as u16
+    }
+
+    /// In what condition a connection is that holds such state: some of it `DISCARD ALL` drops.
+    ///
+    /// Source: PostgreSQL 17, discard.c, `DiscardAll`.
+    const fn condition(self) -> Condition {
+        match self {
+            Self::Setting
+            | Self::PreparedStatement
+            | Self::LargeStatement
+            | Self::TempObject
+            | Self::HoldCursor
+            | Self::Listen
+            | Self::AdvisoryLock
+            | Self::Authorization
+            | Self::Sequence => Condition::Reset,
+            Self::Load | Self::Connection | Self::Function | Self::NotUnderstood => {
+                Condition::Discard
+            }
+        }
     }
 }
 
@@ -98,9 +123,20 @@ impl Pins {
         self.0 |= other.0;
     }
 
+    /// In what condition a connection is that holds such state.
+    pub fn condition(self) -> Condition {
+        let worst = Pin::ALL.into_iter().filter(|pin| self.has(*pin));
+        let worst = worst.map(Pin::condition).max();
+        worst.unwrap_or(Condition::Clean)
+    }
+
+    const fn has(self, pin: Pin) -> bool {
+        self.0 & pin.bit() != 0
+    }
+
     /// The first reason, for people.
     pub fn first(self) -> Option<Pin> {
-        Pin::ALL.into_iter().find(|pin| self.0 & pin.bit() != 0)
+        Pin::ALL.into_iter().find(|pin| self.has(*pin))
     }
 
     /// What the effects of a text leave behind.
@@ -115,8 +151,10 @@ impl Pins {
 
 /// What an effect leaves on the connection when its transaction is over. What takes state away
 /// again (CLOSE, UNLISTEN, an unlock) frees nobody: whether it was the last is not tracked.
-const fn pin_of(effect: &Effect) -> Option<Pin> {
+fn pin_of(effect: &Effect) -> Option<Pin> {
     match effect {
+        // Which is a setting in name only, and nothing resets it.
+        Effect::Setting { name, .. } if &**name == "seed" => Some(Pin::Connection),
         Effect::Setting { .. } | Effect::ResetAll => Some(Pin::Setting),
         Effect::PreparedStatement { .. } => Some(Pin::PreparedStatement),
         Effect::TempObject => Some(Pin::TempObject),
@@ -156,6 +194,23 @@ mod tests {
         };
         let cursor = Effect::OpenCursor { name: "c".into() };
         assert!(Pins::left_by([local, cursor].iter()).is_empty());
+    }
+
+    #[test]
+    fn a_connection_is_as_bad_as_the_worst_that_is_on_it() {
+        let set = |name: &str| Effect::Setting {
+            name: name.into(),
+            value: SetValue::Default,
+        };
+        let left_by = |effects: &[Effect]| Pins::left_by(effects.iter()).condition();
+        assert_eq!(left_by(&[]), Condition::Clean);
+        assert_eq!(left_by(&[set("work_mem")]), Condition::Reset);
+        let listen = Effect::Listen {
+            channel: "c".into(),
+        };
+        assert_eq!(left_by(&[set("work_mem"), listen]), Condition::Reset);
+        assert_eq!(left_by(&[set("seed"), set("work_mem")]), Condition::Discard);
+        assert_eq!(left_by(&[Effect::Load, set("a")]), Condition::Discard);
     }
 
     #[test]

@@ -11,6 +11,7 @@
 
 mod auth;
 mod cancel;
+mod clean;
 mod connection;
 mod direct;
 mod error;

@@ -21,7 +21,7 @@
 //!     expect client …            everything that happened, in order, and nothing else
 //!     expect server …
 //!     expect lease replica why read_only
-//!     expect release clean | discard
+//!     expect release clean | reset | discard
 //!     expect cancel, close, retried …, pinned …, unpinned
 //! ```
 
@@ -373,6 +373,7 @@ impl Stage {
                         self.sides.insert(server, side);
                         "clean"
                     }
+                    Condition::Reset => "reset",
                     Condition::Discard => "discard",
                 };
                 self.event(format!("release {condition}"));
