@@ -57,6 +57,8 @@ fn runtime(threads: usize) -> io::Result<tokio::runtime::Runtime> {
         .worker_threads(threads)
         .thread_stack_size(STACK_BYTES)
         .thread_name("pgherd")
+        // Given, because the runtime would else time its work to find one.
+        .global_queue_interval(31)
         .build()
 }
 

@@ -105,7 +105,7 @@ impl FactsCache {
 }
 
 /// Whether another text of the same shape has the same facts.
-fn is_free_of_literals(statement: &Statement) -> bool {
+pub(super) fn is_free_of_literals(statement: &Statement) -> bool {
     let is_query_or_dml = matches!(
         &statement.kind,
         Kind::Select | Kind::Values | Kind::Insert | Kind::Update | Kind::Delete | Kind::Merge

@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 use super::{Effect, Facts, Kind, Reading, SetValue, Statement};
 
-const FILES: [(&str, &str); 4] = [
+pub(super) const FILES: [(&str, &str); 4] = [
     ("reads.txt", include_str!("testdata/reads.txt")),
     ("writes.txt", include_str!("testdata/writes.txt")),
     ("commands.txt", include_str!("testdata/commands.txt")),
