@@ -137,21 +137,26 @@ impl Sink {
 
 /// A name or a keyword.
 fn name<'a>(rest: &'a [u8], sink: &mut Sink) -> Option<&'a [u8]> {
-    let (word, after) = word(rest);
-    // A string with a letter in front, or a name with escapes.
-    if matches!(after, [b'\'', ..] | [b'&', b'\'' | b'"', ..]) {
-        return None;
+    let mut length = 0;
+    for byte in rest {
+        match folded(*byte) {
+            0 => break,
+            folded => sink.push(folded),
+        }
+        length += 1;
     }
-    word.iter()
-        .for_each(|byte| sink.push(byte.to_ascii_lowercase()));
     sink.end();
-    Some(after)
+    let after = rest.get(length..)?;
+    match after {
+        // A string with a letter in front, or a name with escapes.
+        [b'\'', ..] | [b'&', b'\'' | b'"', ..] => None,
+        _ => Some(after),
+    }
 }
 
 /// A run of operator characters, as it stands: how it is cut depends on nothing else.
 fn operator<'a>(rest: &'a [u8], sink: &mut Sink) -> Option<&'a [u8]> {
-    let is_operator = |byte: &u8| b"~!@#^&|`?+-*/%<>=".contains(byte);
-    let (run, after) = split_at_first(rest, |byte| !is_operator(byte));
+    let (run, after) = split_at_first(rest, |byte| !is_operator(*byte));
     let opens_comment = run.windows(2).any(|pair| matches!(pair, b"--" | b"/*"));
     if run.is_empty() || opens_comment {
         return None;
@@ -202,8 +207,53 @@ fn split_at_first(rest: &[u8], is_end: impl Fn(&u8) -> bool) -> (&[u8], &[u8]) {
     rest.split_at_checked(end).unwrap_or((rest, &[]))
 }
 
-const fn is_name_part(byte: &u8) -> bool {
-    matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'$')
+fn is_name_part(byte: &u8) -> bool {
+    folded(*byte) != 0
+}
+
+/// A byte of a name in lower case; 0 for what is in no name.
+fn folded(byte: u8) -> u8 {
+    FOLDED.get(usize::from(byte)).copied().unwrap_or_default()
+}
+
+const FOLDED: [u8; 256] = {
+    let mut table = [0; 256];
+    let parts = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_$";
+    let mut rest: &[u8] = parts;
+    while let [byte, others @ ..] = rest {
+        #[expect(
+            clippy::as_conversions,
+            clippy::indexing_slicing,
+            reason = "a byte of 256"
+        )]
+        {
+            table[*byte as usize] = byte.to_ascii_lowercase();
+        }
+        rest = others;
+    }
+    table
+};
+
+const fn is_operator(byte: u8) -> bool {
+    matches!(
+        byte,
+        b'~' | b'!'
+            | b'@'
+            | b'#'
+            | b'^'
+            | b'&'
+            | b'|'
+            | b'`'
+            | b'?'
+            | b'%'
+            | b'+'
+            | b'-'
+            | b'*'
+            | b'/'
+            | b'<'
+            | b'>'
+            | b'='
+    )
 }
 
 #[cfg(test)]
