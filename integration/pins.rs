@@ -293,6 +293,59 @@ fn what_is_local_to_a_transaction_pins_nothing() {
 }
 
 #[test]
+fn what_failed_or_was_rolled_back_pins_nothing_and_is_not_there() {
+    test(async {
+        let router = one_connection().await;
+        let client = router.connect().await;
+        for failing in [
+            "SET work_mem = 'much'",
+            "SET ROLE nobody_of_that_name",
+            "PREPARE mine AS SELECT * FROM not_there",
+            "CREATE TEMP TABLE mine AS SELECT 1 / 0",
+            "this is not SQL",
+            "SELECT 'not ended",
+        ] {
+            client.batch_execute(failing).await.unwrap_err();
+            let pinned = value(&client, "SHOW pgherd.pinned").await;
+            assert_eq!(pinned, "", "by {failing}");
+        }
+        client.batch_execute("BEGIN").await.unwrap();
+        for undone in [
+            "SET work_mem = '9MB'",
+            "SET ROLE demo",
+            "CREATE TEMP TABLE mine(n int)",
+            "LISTEN news",
+            "DECLARE held CURSOR WITH HOLD FOR SELECT 1",
+        ] {
+            client.batch_execute(undone).await.unwrap();
+        }
+        client.batch_execute("ROLLBACK").await.unwrap();
+        assert_eq!(value(&client, "SHOW pgherd.pinned").await, "");
+        // The next session has the same connection, and nobody cleaned it.
+        let other = router.connect().await;
+        let look = "BEGIN; SELECT concat_ws(' ', current_setting('work_mem'), current_user, \
+                    to_regclass('pg_temp.mine'), (SELECT count(*) FROM pg_listening_channels()), \
+                    (SELECT count(*) FROM pg_cursors WHERE is_holdable)); COMMIT";
+        assert_eq!(value(&other, look).await, "4MB postgres 0 0");
+    });
+}
+
+#[test]
+fn a_lock_that_outlived_its_rollback_is_not_forgotten() {
+    test(async {
+        let router = one_connection().await;
+        let client = router.connect().await;
+        client.batch_execute("BEGIN").await.unwrap();
+        let lock = "SELECT pg_advisory_lock(4720)";
+        client.batch_execute(lock).await.unwrap();
+        client.batch_execute("ROLLBACK").await.unwrap();
+        assert_eq!(value(&client, "SHOW pgherd.pinned").await, "advisory_lock");
+        let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4720";
+        assert_eq!(value(&client, locks).await, "1");
+    });
+}
+
+#[test]
 fn discard_all_frees_a_session() {
     test(async {
         let router = one_connection().await;

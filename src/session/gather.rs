@@ -103,8 +103,10 @@ impl Session {
             return self.refuse_unit(world, &refusal, true, held, out);
         }
         fold(world, &mut unit, &facts);
-        if facts.statements.len() == 1 {
-            unit.text = Some(frame.bytes.slice_ref(query.text));
+        unit.traits.set(Traits::QUERY);
+        match facts.statements.len() {
+            1 => unit.text = Some(frame.bytes.slice_ref(query.text)),
+            _ => unit.traits.set(Traits::SEVERAL),
         }
         unit.push(Step::Raw {
             bytes: frame.bytes.clone(),
@@ -147,6 +149,7 @@ impl Session {
 
     /// A Query behind extended messages without a Sync, or a FunctionCall: as it is.
     fn take_whole(&mut self, world: &World<'_>, unit: &mut Unit, frame: &Frame) {
+        unit.traits.set(Traits::SEVERAL);
         match Query::parse(frame.body()) {
             Ok(query) if frame.tag == b'Q' => {
                 let facts = world.texts.facts.facts(query.text, self.reading);
@@ -230,6 +233,7 @@ impl Session {
             return Err(malformed("Bind"));
         };
         let Some(statement) = self.names.get(bind.statement).map(Arc::clone) else {
+            unit.traits.set(Traits::SEVERAL);
             return self.take_unknown(unit, frame, Expected::Bind);
         };
         if self.is_ours(world, &statement.facts) {
@@ -244,7 +248,9 @@ impl Session {
         }
         self.names.remove_portal(bind.portal);
         fold(world, unit, &statement.facts);
-        unit.statement = Some(Arc::clone(&statement));
+        if unit.statement.replace(Arc::clone(&statement)).is_some() {
+            unit.traits.set(Traits::SEVERAL);
+        }
         unit.push(Step::Bind {
             unnamed: bind.statement.is_empty(),
             portal: frame.bytes.slice_ref(bind.portal),
@@ -304,6 +310,10 @@ impl Session {
             return Err(malformed("Execute"));
         };
         let Some(portal) = self.names.portal(execute.portal) else {
+            if unit.statement.is_none() {
+                // Of an earlier unit, or of a statement that only the server knows.
+                unit.traits.set(Traits::SEVERAL);
+            }
             return self.take_unknown(unit, frame, Expected::Execute);
         };
         match self.answer_here(world, &portal.statement.text, &portal.statement.facts) {
@@ -364,6 +374,7 @@ impl Session {
         unit: &mut Unit,
         head: &Head,
     ) -> Result<Next, Refusal> {
+        unit.traits.set(Traits::SEVERAL);
         if let Some(refusal) = self.refusal_in_lost_transaction() {
             unit.push(Step::Fail(refusal));
             if head.tag == b'Q' {

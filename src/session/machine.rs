@@ -30,6 +30,8 @@ pub struct Session {
     /// Whether the open transaction may have written.
     pub(super) transaction_wrote: bool,
     pub(super) pins: Pins,
+    /// What the open transaction will have left when it commits, and not when it is undone.
+    pub(super) pending: Pins,
     pub(super) freshness: Freshness,
     /// Whether each route is told in a NOTICE.
     pub(super) explain: Telling,
@@ -139,6 +141,7 @@ impl Session {
             transaction: Transaction::None,
             transaction_wrote: false,
             pins: Pins::default(),
+            pending: Pins::default(),
             freshness: Freshness {
                 need: Need::Bounded,
                 epoch: Epoch::default(),

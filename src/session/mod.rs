@@ -11,6 +11,7 @@ mod gather;
 mod given_up;
 mod identity;
 mod input;
+mod left;
 mod local;
 mod login;
 mod login_md5;

@@ -134,6 +134,30 @@ impl Pins {
         self.0 & pin.bit() != 0
     }
 
+    /// Those that are undone with the transaction that left them.
+    ///
+    /// An advisory lock of the session, a statement prepared by SQL, a library and what `currval`
+    /// remembers are not.
+    pub const fn undone_by_rollback(self) -> Self {
+        Self(self.0 & Self::UNDONE)
+    }
+
+    /// Those that stay when the one statement that would have left them has failed.
+    pub const fn left_by_failure(self) -> Self {
+        Self(self.0 & !(Self::UNDONE | Pin::PreparedStatement.bit()))
+    }
+
+    /// Those that stay when the transaction that left them is rolled back.
+    pub const fn left_by_rollback(self) -> Self {
+        Self(self.0 & !Self::UNDONE)
+    }
+
+    const UNDONE: u16 = Pin::Setting.bit()
+        | Pin::Authorization.bit()
+        | Pin::TempObject.bit()
+        | Pin::HoldCursor.bit()
+        | Pin::Listen.bit();
+
     /// The first reason, for people.
     pub fn first(self) -> Option<Pin> {
         Pin::ALL.into_iter().find(|pin| self.has(*pin))

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 
 use super::gather::refusal_on_replica;
+use super::left::is_not_understood;
 use super::machine::{Held, State, refuse_and_close, terminate};
 use super::output::RetryCause;
 use super::prepared::ServerSide;
@@ -334,6 +335,9 @@ impl Session {
             return self.lost_while_running(world, *running, out);
         }
         running.copy = Copy::None;
+        if running.unit.traits.has(Traits::QUERY) && is_not_understood(view) {
+            running.unit.traits.set(Traits::NOT_UNDERSTOOD);
+        }
         let retry = matches!(running.answer, Answer::HeldBack(_))
             .then(|| retry_cause(view))
             .flatten();
@@ -416,7 +420,7 @@ impl Session {
         if !world.rules.query_timeout.is_zero() {
             out.push(Output::Arm(None));
         }
-        self.transaction = Transaction::from_status(status);
+        let before = mem::replace(&mut self.transaction, Transaction::from_status(status));
         self.transaction_wrote |= unit.traits.has(Traits::MAY_WRITE);
         if self.transaction.is_none() {
             if mem::take(&mut self.transaction_wrote) {
@@ -429,22 +433,8 @@ impl Session {
         if unit.traits.has(Traits::CHANGES_SCHEMA) {
             out.push(Output::Note(Note::SchemaChanged));
         }
-        self.pin_by(&unit, out);
+        self.note_left(&unit, before, out);
         self.rest(world, Some(held), out)
-    }
-
-    /// What a unit left on its connection keeps the session there.
-    fn pin_by(&mut self, unit: &Unit, out: &mut Vec<Output>) {
-        let was_free = self.pins.is_empty();
-        if unit.traits.has(Traits::DISCARDED_ALL) {
-            self.pins.clear();
-        }
-        self.pins.extend(unit.leaves);
-        match (was_free, self.pin()) {
-            (true, Some(pin)) => out.push(Output::Note(Note::Pinned { pin })),
-            (false, None) => out.push(Output::Note(Note::Unpinned)),
-            (true, None) | (false, Some(_)) => {}
-        }
     }
 }
 

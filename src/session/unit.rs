@@ -138,36 +138,44 @@ pub(super) struct Unit {
 
 /// What is true of a unit as a whole, as far as it was gathered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Traits(u8);
+pub(super) struct Traits(u16);
 
 impl Traits {
     /// Some step needs a server.
-    pub(super) const NEEDS_SERVER: u8 = 1;
+    pub(super) const NEEDS_SERVER: u16 = 1;
     /// Something in it may write.
-    pub(super) const MAY_WRITE: u8 = 2;
+    pub(super) const MAY_WRITE: u16 = 2;
     /// It ends a transaction.
-    pub(super) const COMMITS: u8 = 4;
+    pub(super) const COMMITS: u16 = 4;
     /// It may change the schema.
-    pub(super) const CHANGES_SCHEMA: u8 = 8;
+    pub(super) const CHANGES_SCHEMA: u16 = 8;
     /// It has dropped what the session holds on its connection.
-    pub(super) const DISCARDED_ALL: u8 = 16;
+    pub(super) const DISCARDED_ALL: u16 = 16;
     /// It is complete: its Sync or its Query was gathered.
-    pub(super) const COMPLETE: u8 = 32;
+    pub(super) const COMPLETE: u16 = 32;
     /// It may drop the prepared statements of the connection.
-    pub(super) const DEALLOCATES_ALL: u8 = 64;
+    pub(super) const DEALLOCATES_ALL: u16 = 64;
 
     /// It calls code of which nothing is known yet: the connection is not for anybody else.
-    pub(super) const CALLS_UNJUDGED: u8 = 128;
+    pub(super) const CALLS_UNJUDGED: u16 = 128;
+    /// More than one statement may run in it.
+    pub(super) const SEVERAL: u16 = 512;
+    /// It ends a transaction and undoes it.
+    pub(super) const ROLLS_BACK: u16 = 1024;
+    /// It is one Query.
+    pub(super) const QUERY: u16 = 2048;
+    /// The server did not understand its text, so nothing of it ran.
+    pub(super) const NOT_UNDERSTOOD: u16 = 4096;
 
-    pub(super) const fn has(self, bit: u8) -> bool {
+    pub(super) const fn has(self, bit: u16) -> bool {
         self.0 & bit != 0
     }
 
-    pub(super) const fn unset(&mut self, bit: u8) {
+    pub(super) const fn unset(&mut self, bit: u16) {
         self.0 &= !bit;
     }
 
-    pub(super) const fn set(&mut self, bit: u8) {
+    pub(super) const fn set(&mut self, bit: u16) {
         self.0 |= bit;
     }
 }
@@ -354,11 +362,14 @@ fn only_shapes_transactions(facts: &Facts) -> bool {
         .all(|statement| shapes(statement.transaction()))
 }
 
-const fn traits_of(kind: &Kind) -> u8 {
+const fn traits_of(kind: &Kind) -> u16 {
     if let Kind::Transaction(Verb::Commit(_) | Verb::PrepareTransaction | Verb::FinishPrepared) =
         kind
     {
         return Traits::COMMITS;
+    }
+    if let Kind::Transaction(Verb::Rollback(_)) = kind {
+        return Traits::ROLLS_BACK;
     }
     match matches!(kind, Kind::Ddl) {
         true => Traits::CHANGES_SCHEMA,

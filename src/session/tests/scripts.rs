@@ -46,12 +46,13 @@ use crate::statement::{Catalog, CatalogRows, Persistence, RelationRow, Storage};
 use crate::wire::backend::{Column, Kind, Table};
 use crate::wire::{Limits, Splitter};
 
-const FILES: [(&str, &str); 8] = [
+const FILES: [(&str, &str); 9] = [
     ("simple.txt", include_str!("../testdata/simple.txt")),
     ("extended.txt", include_str!("../testdata/extended.txt")),
     ("copy.txt", include_str!("../testdata/copy.txt")),
     ("large.txt", include_str!("../testdata/large.txt")),
     ("pins.txt", include_str!("../testdata/pins.txt")),
+    ("left.txt", include_str!("../testdata/left.txt")),
     (
         "transactions.txt",
         include_str!("../testdata/transactions.txt"),
