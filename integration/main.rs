@@ -32,6 +32,7 @@ mod with_postgres {
     mod hostile;
     mod leaks;
     mod login;
+    mod orders;
     mod pins;
     mod places;
     mod prepared;

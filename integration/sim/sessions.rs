@@ -388,6 +388,7 @@ impl Sessions {
             load: &|_| 0,
             server_statements_max: 3,
             console: None,
+            paused: false,
         };
         one.session.handle(&view, input, &mut outputs);
         for output in outputs {

@@ -23,12 +23,43 @@ pub(super) enum Command {
         /// Whether WAL may be lost beyond the limit of the configuration.
         accept_loss: bool,
     },
+    /// What an operator has the router do to its clients and connections.
+    Order(Order),
     /// A `SELECT` that drivers send to see whether anybody is there.
     Ping(Ping),
     /// What drivers send to every server, and what changes nothing here. With its command tag.
     NoOp(&'static str),
     /// A `SELECT` that is not one of the pings.
     Query,
+}
+
+/// A command about clients and connections. No database means all of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// `PAUSE [database]`.
+    Pause(Option<String>),
+    /// `RESUME [database]`.
+    Resume(Option<String>),
+    /// `RECONNECT [database]`.
+    Reconnect(Option<String>),
+    /// `WAIT_CLOSE [database]`.
+    WaitClose(Option<String>),
+    /// `KILL [database]`.
+    Kill(Option<String>),
+    /// `KILL_CLIENT id`.
+    KillClient(u64),
+    /// `DISABLE database`.
+    Disable(String),
+    /// `ENABLE database`.
+    Enable(String),
+}
+
+/// The order in a text, if it is one.
+pub fn order(text: &str) -> Option<Order> {
+    match parse(text) {
+        Ok(Command::Order(order)) => Some(order),
+        _ => None,
+    }
 }
 
 /// The questions of drivers and of `psql`.
@@ -132,6 +163,14 @@ pub(super) fn parse(text: &str) -> Result<Command, CommandError> {
         "select" => return words.query(),
         "reload" => Command::Reload,
         "failover" => words.failover()?,
+        "pause" => Command::Order(Order::Pause(words.name()?)),
+        "resume" => Command::Order(Order::Resume(words.name()?)),
+        "reconnect" => Command::Order(Order::Reconnect(words.name()?)),
+        "wait_close" => Command::Order(Order::WaitClose(words.name()?)),
+        "kill" => Command::Order(Order::Kill(words.name()?)),
+        "kill_client" => Command::Order(Order::KillClient(words.number()?)),
+        "disable" => Command::Order(Order::Disable(words.value()?)),
+        "enable" => Command::Order(Order::Enable(words.value()?)),
         "set" | "reset" | "discard" | "begin" | "start" | "commit" | "end" | "rollback" => {
             return Ok(Command::NoOp(no_op_tag(&verb.keyword())));
         }
@@ -248,6 +287,20 @@ impl Words {
             self.expect("loss")?;
         }
         Ok(Command::Failover { to, accept_loss })
+    }
+
+    /// The name of a database, if there is one more word.
+    fn name(&mut self) -> Result<Option<String>, CommandError> {
+        match self.0.peek() {
+            Some(token) if !token.is_sign(";") => self.value().map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    fn number(&mut self) -> Result<u64, CommandError> {
+        let text = self.value()?;
+        text.parse()
+            .map_err(|_not_a_number| CommandError::Near(text))
     }
 
     fn word(&mut self) -> Result<String, CommandError> {
@@ -400,6 +453,16 @@ mod tests {
             ("SET a = 1; SET b = 2", Command::NoOp("SET")),
             ("BEGIN", Command::NoOp("BEGIN")),
             ("reload", Command::Reload),
+            ("pause", Command::Order(Order::Pause(None))),
+            (
+                "PAUSE \"My shop\";",
+                Command::Order(Order::Pause(Some("My shop".into()))),
+            ),
+            ("kill_client 12", Command::Order(Order::KillClient(12))),
+            (
+                "DISABLE shop",
+                Command::Order(Order::Disable("shop".into())),
+            ),
             ("SELECT * FROM pg_catalog.pg_class", Command::Query),
             (r"SELECT E'\''", Command::Query),
         ];
@@ -420,6 +483,9 @@ mod tests {
             ("SHOW NODES WHERE node ~ 'x'", near("~")),
             ("SHOW NODES ORDER node", near("node")),
             ("SHOW NODES LIMIT many", near("many")),
+            ("KILL_CLIENT me", near("me")),
+            ("DISABLE", CommandError::End),
+            ("PAUSE shop now", near("now")),
             ("SHOW NODES LIMIT 1 2", near("2")),
             ("SHOW NODES WHERE node = 'x", CommandError::Unterminated),
             ("SHOW NODES; SHOW POOLS", CommandError::Several),

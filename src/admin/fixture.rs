@@ -119,6 +119,9 @@ pub(super) fn fixture() -> Fixture {
         draining: false,
         pool_mode: "auto",
         max_clients: 1000,
+        paused: false,
+        paused_databases: ["bank".to_owned()].into(),
+        disabled_databases: ["shop".to_owned()].into(),
     }));
     let reload = Arc::new(Mutex::new(Ok(Vec::new())));
     let sources = ConsoleSources {
@@ -147,7 +150,7 @@ pub(super) fn fixture() -> Fixture {
         },
         router: {
             let router = Arc::clone(&router);
-            Arc::new(move || *router.lock().unwrap())
+            Arc::new(move || router.lock().unwrap().clone())
         },
         clock: Arc::new(move || moment),
     };

@@ -21,7 +21,7 @@ pub(super) enum LagBound {
 }
 
 /// Whether clients should be sent here: each check must pass.
-pub(super) fn readiness(snapshot: &Snapshot, router: RouterView) -> Vec<Check> {
+pub(super) fn readiness(snapshot: &Snapshot, router: &RouterView) -> Vec<Check> {
     let writes = can_write(snapshot);
     let reads = can_read(snapshot);
     vec![

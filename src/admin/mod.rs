@@ -22,6 +22,7 @@ mod summary;
 mod table;
 mod views;
 
+pub use command::{Order, order};
 pub use console::{Console, ConsoleReply};
 pub use http::serve;
 pub use sources::{ConfigRowView, ConsoleSources, ConsoleUser, FailoverOrder, RouterView};

@@ -185,35 +185,60 @@ pub(super) fn databases(sources: &ConsoleSources) -> Table {
         ("pool_mode", Text),
         ("current_connections", Integer),
         ("current_client_connections", Integer),
+        ("paused", Integer),
+        ("disabled", Integer),
     ]);
     let snapshot = (sources.snapshot)();
     let primary = snapshot
         .primary()
         .and_then(|primary| snapshot.server(primary));
-    let pool_mode = (sources.router)().pool_mode;
+    let router = (sources.router)();
+    let totals = sources.telemetry.directory().totals();
+    let used = totals.keys().map(|name| &**name);
+    let switched = router.paused_databases.union(&router.disabled_databases);
+    let names: BTreeSet<&str> = used.chain(switched.map(String::as_str)).collect();
     let clients = sources.telemetry.directory().clients((sources.clock)().now);
     let connections = sources.telemetry.directory().server_connections();
-    table.rows = sources
-        .telemetry
-        .directory()
-        .totals()
-        .keys()
+    table.rows = names
+        .into_iter()
         .map(|name| {
-            let connections = connections.iter().filter(|c| c.info.database == *name);
+            let connections = connections.iter().filter(|c| &*c.info.database == name);
             let clients = clients
                 .iter()
-                .filter(|client| client.info.database == *name);
+                .filter(|client| &*client.info.database == name);
+            let is_paused = router.paused || router.paused_databases.contains(name);
             vec![
                 some(name),
                 maybe(primary.map(|primary| &primary.address.host)),
                 maybe(primary.map(|primary| primary.address.port)),
                 some(name),
-                some(pool_mode),
+                some(router.pool_mode),
                 some(connections.count()),
                 some(clients.count()),
+                some(u8::from(is_paused)),
+                some(u8::from(router.disabled_databases.contains(name))),
             ]
         })
         .collect();
+    table
+}
+
+/// `SHOW STATE`.
+pub(super) fn state(sources: &ConsoleSources) -> Table {
+    let mut table = Table::new(&[("key", Text), ("value", Text)]);
+    let router = (sources.router)();
+    let yes = |holds: bool| if holds { "yes" } else { "no" }.to_owned();
+    let list = |names: &BTreeSet<String>| names.iter().cloned().collect::<Vec<_>>().join(", ");
+    table.rows = [
+        ("active", yes(!router.paused && !router.draining)),
+        ("paused", yes(router.paused)),
+        ("suspended", yes(false)),
+        ("draining", yes(router.draining)),
+        ("paused_databases", list(&router.paused_databases)),
+        ("disabled_databases", list(&router.disabled_databases)),
+    ]
+    .map(|(key, value)| vec![some(key), some(value)])
+    .into();
     table
 }
 

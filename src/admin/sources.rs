@@ -1,5 +1,6 @@
 //! Where the console and the HTTP server get what they show.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -47,7 +48,7 @@ pub struct ConfigRowView {
 }
 
 /// The router itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouterView {
     /// Whether it takes no new clients because it is about to stop.
     pub draining: bool,
@@ -55,6 +56,12 @@ pub struct RouterView {
     pub pool_mode: &'static str,
     /// The limit of clients.
     pub max_clients: u64,
+    /// Whether all databases are paused.
+    pub paused: bool,
+    /// Databases that are paused by name.
+    pub paused_databases: BTreeSet<String>,
+    /// Databases that take no new clients.
+    pub disabled_databases: BTreeSet<String>,
 }
 
 /// Who asks.

@@ -11,8 +11,8 @@ use crate::admin::{
 };
 use crate::clock;
 use crate::monitor::{CatalogStore, MonitorHandle};
-use crate::policy::{LostBytes, Operator, Order};
-use crate::proxy::{Catalogs, ConsoleAnswer, Proxy};
+use crate::policy::{self, LostBytes, Operator};
+use crate::proxy::{Catalogs, ConsoleAnswer, Order, Proxy};
 use crate::session::{ConsoleReply, Refusal};
 use crate::statement::Catalog;
 use crate::telemetry::{Moment, Telemetry};
@@ -64,10 +64,18 @@ pub(super) fn sources(
         config_rows: Arc::new(move || rows.config().rows().into_iter().map(row_view).collect()),
         reload: Arc::new(move || reload.reload()),
         failover: failover_order(monitor, reloader),
-        router: Arc::new(move || RouterView {
-            draining: proxy.get().is_none_or(|proxy| proxy.is_draining()),
-            pool_mode: "auto",
-            max_clients: limits.config().limits.max_client_connections as u64,
+        router: Arc::new(move || {
+            let proxy = proxy.get();
+            let switches = proxy.as_ref().map(|proxy| proxy.switches());
+            let switches = switches.unwrap_or_default();
+            RouterView {
+                draining: proxy.is_none_or(|proxy| proxy.is_draining()),
+                pool_mode: "auto",
+                max_clients: limits.config().limits.max_client_connections as u64,
+                paused: switches.all_paused,
+                paused_databases: switches.paused,
+                disabled_databases: switches.disabled,
+            }
         }),
         clock: Arc::new(|| Moment {
             now: clock::now(),
@@ -101,7 +109,7 @@ fn failover_order(monitor: &MonitorHandle, reloader: &Arc<Reloader>) -> Arc<Fail
         };
         let monitor = monitor.clone();
         tokio::spawn(async move {
-            let order = Operator::Failover(Order { to, accept_loss });
+            let order = Operator::Failover(policy::Order { to, accept_loss });
             if monitor.operate(order).await.is_err() {
                 tracing::warn!("the monitor has stopped and took no order");
             }
@@ -122,9 +130,36 @@ fn row_view(row: crate::config::ConfigRow) -> ConfigRowView {
 }
 
 /// Answers the statements of console sessions.
-pub(super) fn answerer(sources: &ConsoleSources) -> ConsoleAnswer {
+pub(super) fn answerer(sources: &ConsoleSources, proxy: &ProxyCell) -> ConsoleAnswer {
     let console = Console::new(sources.clone());
-    Box::new(move |text, is_admin| to_session(console.answer(text, &ConsoleUser { is_admin })))
+    let proxy = proxy.clone();
+    Box::new(
+        move |text, is_admin| match console.answer(text, &ConsoleUser { is_admin }) {
+            admin::ConsoleReply::Order(order) => match proxy.get() {
+                Some(proxy) => proxy.obey(&to_proxy(order)),
+                None => ConsoleReply::Refused(Refusal::ShuttingDown),
+            },
+            reply => to_session(reply),
+        },
+    )
+}
+
+/// The order in a text of the console, in the proxy's words.
+pub(super) fn order(text: &str) -> Option<Order> {
+    admin::order(text).map(to_proxy)
+}
+
+fn to_proxy(order: admin::Order) -> Order {
+    match order {
+        admin::Order::Pause(name) => Order::Pause(name),
+        admin::Order::Resume(name) => Order::Resume(name),
+        admin::Order::Reconnect(name) => Order::Reconnect(name),
+        admin::Order::WaitClose(name) => Order::WaitClose(name),
+        admin::Order::Kill(name) => Order::Kill(name),
+        admin::Order::KillClient(id) => Order::KillClient(id),
+        admin::Order::Disable(name) => Order::Disable(name),
+        admin::Order::Enable(name) => Order::Enable(name),
+    }
 }
 
 fn to_session(reply: admin::ConsoleReply) -> ConsoleReply {
@@ -138,12 +173,13 @@ fn to_session(reply: admin::ConsoleReply) -> ConsoleReply {
                 rows,
             },
             tag: tag.to_owned(),
+            notices: Vec::new(),
         },
         admin::ConsoleReply::Done { tag, notices } => ConsoleReply::Done {
             tag: tag.to_owned(),
             notices,
         },
-        admin::ConsoleReply::Empty => ConsoleReply::Empty,
+        admin::ConsoleReply::Order(_) | admin::ConsoleReply::Empty => ConsoleReply::Empty,
         admin::ConsoleReply::Error {
             sqlstate,
             message,

@@ -129,7 +129,8 @@ impl App {
                 let monitor = monitor.clone();
                 Box::new(move |server| monitor.report_loss(server))
             },
-            console: console::answerer(&sources),
+            console: console::answerer(&sources, &cell),
+            order: console::order,
             mock_secret: clock::random().map_err(AppError::Entropy)?,
             state: proxy::Shared::new(servers),
         });

@@ -157,6 +157,7 @@ pub(super) fn settings(config: &Config) -> Settings {
         server_statements_max: config.upstream.prepared_statements,
         wait_timeout: config.upstream.wait_timeout,
         clients_max: config.limits.max_client_connections,
+        console_wait: config.admin.wait_timeout,
         consoles_max: config.admin.connections,
         replication_max: config.limits.replication_connections,
         access: Arc::clone(&config.auth.access),

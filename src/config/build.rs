@@ -101,6 +101,7 @@ impl<'a> Builder<'a> {
                 users: self.list("admin.users"),
                 stats_users: self.list("admin.stats_users"),
                 connections: self.count("admin.connections"),
+                wait_timeout: self.time("admin.wait_timeout"),
             },
             log: self.log(),
             state_dir: self.path("state.dir"),
@@ -376,6 +377,7 @@ impl<'a> Builder<'a> {
         session::Rules {
             login_timeout: self.time("limits.login_timeout"),
             hold_clients: self.time(&format!("cluster.{cluster}.failover.hold_clients")),
+            hold_paused: self.time(&format!("cluster.{cluster}.pool.hold_paused")),
             gather_max: self.size("limits.gather"),
             idle_timeout: self.time("limits.idle_timeout"),
             idle_in_transaction_timeout: self.time("limits.idle_in_transaction_timeout"),

@@ -182,6 +182,8 @@ pub struct AdminConfig {
     pub stats_users: Vec<String>,
     /// How many of them at a time.
     pub connections: usize,
+    /// How long a command that waits may wait.
+    pub wait_timeout: Duration,
 }
 
 /// What is logged, and how.

@@ -337,6 +337,14 @@ const PROGRAM: &[Setting] = &[
          so that somebody can look when all of those are taken.",
     ),
     row(
+        "admin.wait_timeout",
+        TIME,
+        "1m",
+        Reload,
+        "How long the commands of the console that wait, such as `PAUSE`, wait. A `PAUSE` that has \
+         not come about by then is taken back.",
+    ),
+    row(
         "log.format",
         Kind::Choice(&["auto", "text", "json"]),
         "auto",

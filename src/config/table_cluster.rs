@@ -170,6 +170,13 @@ pub(super) const CLUSTER: &[Setting] = &[
         "How long a client waits for a connection before it gets an error.",
     ),
     row(
+        "cluster.*.pool.hold_paused",
+        TIME,
+        "2m",
+        Reload,
+        "How long a statement waits while its database is paused (`PAUSE`) before it is refused.",
+    ),
+    row(
         "cluster.*.pool.idle_timeout",
         TIME,
         "10m",

@@ -206,6 +206,20 @@ impl Flights {
     }
 }
 
+impl Proxy {
+    /// Passes a cancel request on, and waits until its server took it: the client takes our
+    /// closing for that.
+    pub(super) async fn pass_cancel(&self, key: &CancelKey) {
+        let Some(slot) = self.state.cancels.find(key) else {
+            return;
+        };
+        match slot.begin() {
+            Some(flight) => flight.fly(self).await,
+            None => slot.ring(),
+        }
+    }
+}
+
 /// How long a server may take to answer a cancel request by closing.
 const CANCEL_LIMIT: Duration = Duration::from_secs(5);
 

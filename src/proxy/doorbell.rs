@@ -93,6 +93,15 @@ impl Doorbells {
         self.lock().remove(&client);
     }
 
+    /// Rings for one client; false when there is none of this number.
+    pub(super) fn ring_one(&self, client: u64, why: u8) -> bool {
+        let bell = self.lock().get(&client).map(Arc::clone);
+        bell.is_some_and(|bell| {
+            bell.ring(why);
+            true
+        })
+    }
+
     pub(super) fn ring_all(&self, why: u8) {
         for bell in self.lock().values() {
             bell.ring(why);

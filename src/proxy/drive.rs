@@ -4,6 +4,7 @@
 //! Both directions are read and written as they are ready, so that neither side can block the
 //! other; a side that does not take what it is sent stops the reading of the other.
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::mem;
@@ -21,6 +22,7 @@ use tracing::debug;
 use super::doorbell::ring;
 use super::lent::{Lent, denial};
 use super::login::{Arrived, Console, Presence};
+use super::orders::Given;
 use super::parting::Parting;
 use super::queue::Queue;
 use super::seen::Seen;
@@ -29,7 +31,8 @@ use crate::clock;
 use crate::cluster::ServerId;
 use crate::net::Stream;
 use crate::session::{
-    Catalog, Condition, Input, Intent, Note, Output, Refusal, Route, ServerSide, Session, World,
+    Catalog, Condition, ConsoleReply, Input, Intent, Note, Output, Refusal, Route, ServerSide,
+    Session, World,
 };
 use crate::telemetry::{ClientEntry, ClientState, Hold};
 use crate::upstream::{self, GetError, Lease, PoolHandle};
@@ -59,6 +62,8 @@ pub(super) struct Conversation {
     pools: Vec<PoolHandle<Option<Box<ServerSide>>>>,
     login: Arc<upstream::Login>,
     console: Console,
+    /// What came of an order that took its time, for the session that asks for it next.
+    told: Option<Box<ConsoleReply>>,
     catalog: Arc<ArcSwapOption<Catalog>>,
     /// What is known of the world; given back with the buffers of an idle session.
     seen: Option<Seen>,
@@ -123,6 +128,7 @@ impl Conversation {
             pools: Vec::new(),
             login: arrived.login,
             console: arrived.console,
+            told: None,
             catalog,
             seen: None,
             presence: arrived.presence,
@@ -208,6 +214,16 @@ impl Conversation {
             if self.session.wants_client() && self.to_server.len() < QUEUE_HIGH {
                 match self.client_cut.next(&mut self.client_input) {
                     Ok(Some(cut)) => {
+                        if self.console == Console::Admin {
+                            let order = Given {
+                                cut: &cut,
+                                bell: &self.presence.bell,
+                                client: &mut self.client,
+                                input: &mut self.client_input,
+                            };
+                            self.told = Box::pin(self.proxy.take_order(order)).await;
+                            self.now = clock::now();
+                        }
                         self.tell(Input::Client(cut)).await;
                         continue;
                     }
@@ -244,7 +260,10 @@ impl Conversation {
     /// Acts on what woke the conversation.
     async fn attend(&mut self, woken: Woken) {
         if woken.rung & ring::KILL != 0 {
-            self.say_last(&Refusal::ShuttingDown);
+            self.say_last(match self.proxy.is_draining() {
+                true => &Refusal::ShuttingDown,
+                false => &Refusal::Killed,
+            });
             return;
         }
         // First of all: what the others bring may take the alarm back.
@@ -291,7 +310,11 @@ impl Conversation {
             .get_or_insert_with(|| Seen::new(&self.proxy, &self.catalog));
         let settings = seen.settings.load();
         let is_admin = self.console == Console::Admin;
-        let answer = |text: &str| (self.proxy.console)(text, is_admin);
+        let told = Cell::new(self.told.take());
+        let answer = |text: &str| match told.take() {
+            Some(told) => *told,
+            None => (self.proxy.console)(text, is_admin),
+        };
         let world = World {
             now: self.now,
             snapshot: seen.snapshot.load(),
@@ -305,6 +328,8 @@ impl Conversation {
                 Console::No => None,
                 Console::Watcher | Console::Admin => Some(&answer),
             },
+            paused: self.console == Console::No
+                && self.proxy.state.switches.is_paused(&self.card.database),
         };
         self.session.handle(&world, input, &mut outputs);
         let mut wanted = None;
@@ -549,7 +574,7 @@ impl Conversation {
 
 /// Takes in what a client sends while it waits for a connection, up to a bound; resolves when the
 /// client is gone.
-async fn read_ahead(client: &mut Stream, input: &mut BytesMut) {
+pub(super) async fn read_ahead(client: &mut Stream, input: &mut BytesMut) {
     loop {
         if input.len() >= READ_AHEAD_MAX {
             return std::future::pending().await;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::time::timeout;
@@ -214,6 +215,12 @@ impl Attempt<'_> {
                 .refuse(SqlState::INVALID_CATALOG_NAME, &text, result)
                 .await);
         }
+        if has_database && self.proxy.state.switches.is_disabled(&identity.database) {
+            let name = &identity.database;
+            let text = format!("database \"{name}\" is not currently accepting connections");
+            let state = SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE;
+            return Err(self.refuse(state, &text, REJECTED).await);
+        }
         if let Some(wanted) = &identity.replication {
             let (tunnel, stream) = self.replicate(identity, wanted, guest).await?;
             return Ok(Entered::Replication(Box::new(tunnel), stream));
@@ -275,7 +282,7 @@ impl Attempt<'_> {
                     LoginOutput::LookUp(user) => pending = Some(self.look_up(&user).await),
                     LoginOutput::Doubt(user) => self.proxy.verifiers.doubt(&user),
                     LoginOutput::Cancel(key) => {
-                        self.cancel(&key).await;
+                        self.proxy.pass_cancel(&key).await;
                         return Err(Failed(LoginResult::Disconnected));
                     }
                     LoginOutput::LoggedIn(identity) => return Ok((self, identity)),
@@ -368,6 +375,13 @@ impl Attempt<'_> {
             Some(_) => self.proxy.deadline(now).min(now + GREETING_WAIT),
             None => self.proxy.deadline(now),
         };
+        // A paused database has no server connections, and gets none for somebody new.
+        while self.proxy.state.switches.is_paused(&login.database) {
+            if let Some(greeting) = remembered {
+                return Ok(greeting);
+            }
+            tokio::time::sleep(PAUSE_LOOK).await;
+        }
         let primary = snapshot.primary();
         let serving = snapshot
             .servers
@@ -485,18 +499,6 @@ impl Attempt<'_> {
         directory.register_client(info, clock::now())
     }
 
-    /// Passes a cancel request on, and waits until its server took it: the client takes our
-    /// closing for that.
-    async fn cancel(&self, key: &crate::wire::CancelKey) {
-        let Some(slot) = self.proxy.state.cancels.find(key) else {
-            return;
-        };
-        match slot.begin() {
-            Some(flight) => flight.fly(self.proxy).await,
-            None => slot.ring(),
-        }
-    }
-
     pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), Failed> {
         let sent = self.stream.write_all(bytes).await;
         sent.map_err(|_gone| Failed(LoginResult::Disconnected))
@@ -579,10 +581,12 @@ fn console_greeting() -> BTreeMap<String, String> {
 
 /// PostgreSQL's own words.
 pub(super) const TOO_MANY: &str = "sorry, too many clients already";
-const CONSOLE_DATABASES: [&str; 2] = ["pgherd", "pgbouncer"];
+/// How often a login to a paused database looks whether it is still paused.
+const PAUSE_LOOK: Duration = Duration::from_millis(50);
+pub(super) const CONSOLE_DATABASES: [&str; 2] = ["pgherd", "pgbouncer"];
 const REJECTED: LoginResult = LoginResult::Rejected;
 pub(super) const FAILED_SERVER: LoginResult = LoginResult::NoServer;
 const READ_BYTES: usize = 4096;
 const GREETINGS_MAX: usize = 1000;
 /// How long a client that was here before waits for news from a server.
-const GREETING_WAIT: std::time::Duration = std::time::Duration::from_millis(100);
+const GREETING_WAIT: Duration = Duration::from_millis(100);

@@ -14,12 +14,14 @@ mod drive;
 mod lent;
 mod login;
 mod notes;
+mod orders;
 mod parting;
 mod places;
 mod queue;
 mod replicate;
 mod secure;
 mod seen;
+mod switches;
 mod tunnel;
 
 use std::collections::BTreeMap;
@@ -31,6 +33,8 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 pub use accept::serve;
+pub use orders::Order;
+pub use switches::SwitchState;
 
 use crate::cluster::{ServerId, Snapshot};
 use crate::net::TlsAcceptor;
@@ -54,6 +58,8 @@ pub struct Settings {
     pub wait_timeout: Duration,
     /// How many clients may be connected.
     pub clients_max: usize,
+    /// How long a command of the console that waits may wait.
+    pub console_wait: Duration,
     /// How many sessions of the console there may be beside them.
     pub consoles_max: usize,
     /// How many of them may replicate.
@@ -94,6 +100,8 @@ pub struct Proxy {
     pub on_loss: OnLoss,
     /// Answers the console.
     pub console: ConsoleAnswer,
+    /// Reads the orders of operators, of which some take their time.
+    pub order: ReadOrder,
     /// Random, the same for the life of the process.
     pub mock_secret: [u8; 32],
     /// What the sessions keep among themselves.
@@ -105,6 +113,9 @@ pub type OnLoss = Box<dyn Fn(ServerId) + Send + Sync>;
 
 /// Answers a text of the console; true for somebody who may run commands.
 pub type ConsoleAnswer = Box<dyn Fn(&str, bool) -> ConsoleReply + Send + Sync>;
+
+/// The order in a text of the console, if it is one.
+pub type ReadOrder = fn(&str) -> Option<Order>;
 
 /// Where sessions find what their database says of names.
 pub trait Catalogs: Send + Sync {
@@ -122,6 +133,8 @@ pub struct Shared {
     busy: Vec<AtomicU32>,
     next_client: AtomicU64,
     draining: AtomicBool,
+    switches: switches::Switches,
+    reconnects: orders::Reconnects,
     /// Connections before the end of their login.
     logging_in: Arc<places::Places>,
     /// Clients that have logged in, but for the console.
@@ -142,6 +155,8 @@ impl Shared {
             busy: (0..servers).map(|_| AtomicU32::new(0)).collect(),
             next_client: AtomicU64::new(1),
             draining: AtomicBool::new(false),
+            switches: switches::Switches::default(),
+            reconnects: orders::Reconnects::default(),
             logging_in: Arc::default(),
             guests: Arc::default(),
             consoles: Arc::default(),

@@ -22,9 +22,13 @@ pub(super) fn record(proxy: &Proxy, card: &mut Card, note: Note) {
             telemetry.not_routed(Why::AnsweredHere);
             card.entry.count_query();
         }
-        Note::Held => {
-            telemetry.not_routed(Why::HeldFailover);
-            card.hold = Some(telemetry.hold(hold_cause(proxy), clock::now()));
+        Note::Held { why } => {
+            telemetry.not_routed(why);
+            let cause = match why {
+                Why::HeldPaused => HoldCause::Paused,
+                _ => hold_cause(proxy),
+            };
+            card.hold = Some(telemetry.hold(cause, clock::now()));
         }
         Note::Released { since } => {
             end_hold(card);

@@ -319,6 +319,7 @@ impl Session {
         match self.answer_here(world, &portal.statement.text, &portal.statement.facts) {
             Some(local::Answer::Refused(refusal)) => unit.push(Step::Fail(refusal)),
             Some(answer) => {
+                let answer = answer.into_described(&portal.statement.text);
                 unit.push(Step::Local(local::execute_reply(&answer, &portal.formats)));
             }
             None => unit.push(Step::Fail(Refusal::Internal(

@@ -33,6 +33,8 @@ pub struct World<'a> {
     pub server_statements_max: usize,
     /// Answers the statements of a console session; `None` in an ordinary one.
     pub console: Option<&'a dyn Fn(&str) -> ConsoleReply>,
+    /// Whether an operator paused the session's database: no unit begins that has no connection.
+    pub paused: bool,
 }
 
 impl std::fmt::Debug for World<'_> {
@@ -93,6 +95,8 @@ pub enum ConsoleReply {
         table: Table,
         /// The command tag.
         tag: String,
+        /// What was done, one NOTICE each.
+        notices: Vec<String>,
     },
     /// Done.
     Done {

@@ -19,7 +19,11 @@ use crate::wire::{SqlState, TransactionStatus};
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Answer {
     /// Rows.
-    Table { table: Table, tag: String },
+    Table {
+        table: Table,
+        tag: String,
+        notices: Vec<String>,
+    },
     /// Done, with a NOTICE for each thing worth telling.
     Done { tag: String, notices: Vec<String> },
     /// There was no statement.
@@ -192,6 +196,7 @@ impl Session {
         Answer::Table {
             table: one_value(name, value),
             tag: "SHOW".to_owned(),
+            notices: Vec::new(),
         }
     }
 
@@ -276,6 +281,7 @@ impl Session {
         Answer::Table {
             table: route_table(lines),
             tag: "EXPLAIN".to_owned(),
+            notices: Vec::new(),
         }
     }
 
@@ -313,20 +319,44 @@ pub(super) fn execute_reply(answer: &Answer, formats: &[i16]) -> Bytes {
     reply::message(|to| write_answer(to, answer, formats))
 }
 
+impl Answer {
+    /// The answer to an Execute of this text: a Describe promised rows only for what shows
+    /// something, so a command that did something tells it in its notices alone.
+    pub(super) fn into_described(self, text: &[u8]) -> Self {
+        match self {
+            Self::Table { tag, notices, .. } if !notices.is_empty() && !is_show(text) => {
+                Self::Done { tag, notices }
+            }
+            other @ (Self::Table { .. } | Self::Done { .. } | Self::Empty | Self::Refused(_)) => {
+                other
+            }
+        }
+    }
+}
+
 fn write_answer(to: &mut BytesMut, answer: &Answer, formats: &[i16]) {
     match answer {
-        Answer::Table { table, tag } => {
+        Answer::Table {
+            table,
+            tag,
+            notices,
+        } => {
+            write_notices(to, notices);
             table.data_rows(to, formats);
             backend::command_complete(to, tag);
         }
         Answer::Done { tag, notices } => {
-            for text in notices {
-                to.extend_from_slice(&reply::notice(text.clone()));
-            }
+            write_notices(to, notices);
             backend::command_complete(to, tag);
         }
         Answer::Empty => backend::empty_query(to),
         Answer::Refused(refusal) => backend::error(to, &refusal.fields()),
+    }
+}
+
+fn write_notices(to: &mut BytesMut, notices: &[String]) {
+    for text in notices {
+        to.extend_from_slice(&reply::notice(text.clone()));
     }
 }
 
@@ -353,7 +383,15 @@ fn console_answer(world: &World<'_>, text: &[u8]) -> Answer {
         return Answer::Empty;
     }
     match console(text) {
-        ConsoleReply::Table { table, tag } => Answer::Table { table, tag },
+        ConsoleReply::Table {
+            table,
+            tag,
+            notices,
+        } => Answer::Table {
+            table,
+            tag,
+            notices,
+        },
         ConsoleReply::Done { tag, notices } => Answer::Done { tag, notices },
         ConsoleReply::Empty => Answer::Empty,
         ConsoleReply::Refused(refusal) => Answer::Refused(refusal),

@@ -57,8 +57,11 @@ pub enum Note {
     },
     /// A unit of work was answered here.
     Answered,
-    /// A unit of work waits for a primary.
-    Held,
+    /// A unit of work waits.
+    Held {
+        /// For what.
+        why: Why,
+    },
     /// A unit of work goes on after it waited.
     Released {
         /// When it began to wait.

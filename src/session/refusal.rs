@@ -58,6 +58,13 @@ pub enum Refusal {
     },
     /// The router stops.
     ShuttingDown,
+    /// An operator ends the session.
+    Killed,
+    /// An operator paused the database, and did not resume it in time.
+    Paused {
+        /// How long the unit of work waited.
+        waited: Duration,
+    },
     /// The client was silent for too long.
     IdleTooLong,
     /// The client left a transaction open and was silent for too long.
@@ -106,6 +113,10 @@ impl Refusal {
                 setting: "limits.prepared_statements",
             },
             Self::ShuttingDown,
+            Self::Killed,
+            Self::Paused {
+                waited: Duration::from_secs(120),
+            },
             Self::IdleTooLong,
             Self::IdleInTransaction,
             Self::Canceled,
@@ -128,6 +139,7 @@ impl Refusal {
                 | Self::PinnedLost { .. }
                 | Self::PinnedOutcomeUnknown { .. }
                 | Self::ShuttingDown
+                | Self::Killed
                 | Self::IdleTooLong
                 | Self::IdleInTransaction
                 | Self::Internal(_)
@@ -138,7 +150,7 @@ impl Refusal {
     pub const fn sqlstate(&self) -> SqlState {
         match self {
             Self::Protocol(_) | Self::FrameTooLong(_) => SqlState::PROTOCOL_VIOLATION,
-            Self::NoPrimary { .. } | Self::NoServer | Self::AllLagging => {
+            Self::NoPrimary { .. } | Self::NoServer | Self::AllLagging | Self::Paused { .. } => {
                 SqlState::CANNOT_CONNECT_NOW
             }
             Self::PoolFull { .. } => SqlState::TOO_MANY_CONNECTIONS,
@@ -151,7 +163,7 @@ impl Refusal {
             }
             Self::InLostTransaction => SqlState::IN_FAILED_SQL_TRANSACTION,
             Self::LimitReached { .. } => SqlState::CONFIGURATION_LIMIT_EXCEEDED,
-            Self::ShuttingDown => SqlState::ADMIN_SHUTDOWN,
+            Self::ShuttingDown | Self::Killed => SqlState::ADMIN_SHUTDOWN,
             Self::IdleTooLong => SqlState::IDLE_SESSION_TIMEOUT,
             Self::IdleInTransaction => SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
             Self::Canceled | Self::QueryTimeout => SqlState::QUERY_CANCELED,
@@ -186,12 +198,9 @@ impl Refusal {
                     "no primary took this statement within {} ms",
                     waited.as_millis()
                 ),
-                "The statement was not sent to any server: it is safe to try it again.",
+                NOT_SENT,
             ),
-            Self::NoServer => hinted(
-                "no server can answer now".to_owned(),
-                "The statement was not sent to any server: it is safe to try it again.",
-            ),
+            Self::NoServer => hinted("no server can answer now".to_owned(), NOT_SENT),
             Self::AllLagging => hinted(
                 "every replica is out of its lag bounds".to_owned(),
                 "Raise lag.max_time, or set lag.when_all_lag to \"primary\".",
@@ -201,10 +210,9 @@ impl Refusal {
                 Some(format!("{waiting} clients wait for it.")),
                 Some("Raise pool.size or pool.wait_timeout.".to_owned()),
             ),
-            Self::CannotConnect(why) => hinted(
-                format!("could not connect to a server: {why}"),
-                "The statement was not sent to any server: it is safe to try it again.",
-            ),
+            Self::CannotConnect(why) => {
+                hinted(format!("could not connect to a server: {why}"), NOT_SENT)
+            }
             Self::TransactionLost => hinted(
                 "the connection to the server was lost and the transaction with it".to_owned(),
                 "Nothing of the transaction was committed: it is safe to run it again.",
@@ -234,6 +242,8 @@ impl Refusal {
                 hinted(format!("too many {what}"), &format!("Raise {setting}."))
             }
             Self::ShuttingDown => plain("terminating connection: the router is shutting down"),
+            Self::Killed => plain("terminating connection due to administrator command"),
+            Self::Paused { waited } => hinted(paused(*waited), NOT_SENT),
             Self::IdleTooLong => plain("terminating connection due to idle-session timeout"),
             Self::IdleInTransaction => {
                 plain("terminating connection due to idle-in-transaction timeout")
@@ -246,6 +256,11 @@ impl Refusal {
     }
 }
 
+fn paused(waited: Duration) -> String {
+    let waited = waited.as_millis();
+    format!("the database is paused: this statement waited for {waited} ms")
+}
+
 fn pinned_in_doubt(pin: &str) -> (String, Option<String>, Option<String>) {
     let message = "the connection to the server was lost before it answered, and state of this \
                    session with it";
@@ -254,6 +269,8 @@ fn pinned_in_doubt(pin: &str) -> (String, Option<String>, Option<String>) {
     let hint = "Connect again, and look for its effect before you run it again.";
     (message.to_owned(), Some(detail), Some(hint.to_owned()))
 }
+
+const NOT_SENT: &str = "The statement was not sent to any server: it is safe to try it again.";
 
 #[cfg(test)]
 mod tests {
@@ -277,16 +294,18 @@ mod tests {
             Refusal::InLostTransaction => 12,
             Refusal::LimitReached { .. } => 13,
             Refusal::ShuttingDown => 14,
-            Refusal::IdleTooLong => 15,
-            Refusal::IdleInTransaction => 16,
-            Refusal::Canceled => 17,
-            Refusal::QueryTimeout => 18,
-            Refusal::BadCommand { .. } => 19,
+            Refusal::Killed => 15,
+            Refusal::Paused { .. } => 16,
+            Refusal::IdleTooLong => 17,
+            Refusal::IdleInTransaction => 18,
+            Refusal::Canceled => 19,
+            Refusal::QueryTimeout => 20,
+            Refusal::BadCommand { .. } => 21,
             Refusal::Internal(_) => PLACES - 1,
         }
     }
 
-    const PLACES: usize = 21;
+    const PLACES: usize = 23;
 
     #[test]
     fn there_is_one_example_of_each_refusal() {

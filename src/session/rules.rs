@@ -11,6 +11,8 @@ pub struct Rules {
     pub login_timeout: Duration,
     /// How long a statement waits for a primary before it is refused.
     pub hold_clients: Duration,
+    /// How long a statement waits while an operator pauses its database, before it is refused.
+    pub hold_paused: Duration,
     /// How many bytes of a client's unfinished or waiting work are kept in memory. What is larger
     /// is streamed to the primary without being read ahead.
     pub gather_max: ByteCount,
@@ -31,6 +33,7 @@ impl Default for Rules {
         Self {
             login_timeout: Duration::from_secs(15),
             hold_clients: Duration::from_secs(10),
+            hold_paused: Duration::from_secs(120),
             gather_max: ByteCount(1 << 20),
             idle_timeout: Duration::ZERO,
             idle_in_transaction_timeout: Duration::ZERO,

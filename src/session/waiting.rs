@@ -26,6 +26,8 @@ pub(super) struct Waiting {
     asked: Option<Route>,
     /// Whether it was told and counted that the unit waits.
     held: bool,
+    /// When it is refused if its database is still paused; `None` as long as it was not.
+    paused_until: Option<Instant>,
 }
 
 impl Session {
@@ -42,6 +44,7 @@ impl Session {
             since: world.now,
             asked: None,
             held: false,
+            paused_until: None,
         };
         self.choose(world, Box::new(waiting), out)
     }
@@ -52,6 +55,9 @@ impl Session {
         mut waiting: Box<Waiting>,
         out: &mut Vec<Output>,
     ) -> State {
+        if world.paused {
+            return self.hold_paused(world, waiting, out);
+        }
         let decision = waiting.unit.decision();
         let need = match decision.intent {
             Intent::Read => self.need(world),
@@ -68,7 +74,7 @@ impl Session {
                 waiting.asked = Some(route);
                 State::Waiting(waiting)
             }
-            Choice::Wait(_) => self.hold(world, waiting, out),
+            Choice::Wait(why) => self.hold(world, waiting, why, out),
             Choice::Refuse(Why::AllLagging) => {
                 self.refuse_waiting(world, &waiting, &Refusal::AllLagging, out)
             }
@@ -80,22 +86,33 @@ impl Session {
     fn hold(
         &mut self,
         world: &World<'_>,
-        mut waiting: Box<Waiting>,
+        waiting: Box<Waiting>,
+        why: Why,
         out: &mut Vec<Output>,
     ) -> State {
         if world.now >= waiting.deadline {
             let waited = world.now.saturating_duration_since(waiting.since);
             return self.refuse_waiting(world, &waiting, &Refusal::NoPrimary { waited }, out);
         }
-        if !waiting.held {
-            waiting.held = true;
-            out.push(Output::Note(Note::Held));
+        let until = waiting.deadline;
+        wait(world, waiting, why, until, out)
+    }
+
+    /// Waits for an operator. The time that this takes is not taken from the wait for a primary.
+    fn hold_paused(
+        &mut self,
+        world: &World<'_>,
+        mut waiting: Box<Waiting>,
+        out: &mut Vec<Output>,
+    ) -> State {
+        let limit = world.now + world.rules.hold_paused;
+        let until = *waiting.paused_until.get_or_insert(limit);
+        if world.now >= until {
+            let waited = world.now.saturating_duration_since(waiting.since);
+            return self.refuse_waiting(world, &waiting, &Refusal::Paused { waited }, out);
         }
-        waiting.asked = None;
-        out.push(Output::Arm(Some(
-            waiting.deadline.min(world.now + LOOK_AGAIN_AFTER),
-        )));
-        State::Waiting(waiting)
+        waiting.deadline = world.now + world.rules.hold_clients;
+        wait(world, waiting, Why::HeldPaused, until, out)
     }
 
     /// The cluster changed, or it is time to look again.
@@ -107,7 +124,9 @@ impl Session {
     ) -> State {
         match &waiting.asked {
             Some(_) => State::Waiting(waiting),
-            None if world.now >= waiting.deadline => self.hold(world, waiting, out),
+            None if world.now >= waiting.deadline && !world.paused => {
+                self.hold(world, waiting, Why::HeldFailover, out)
+            }
             None => self.choose(world, waiting, out),
         }
     }
@@ -125,13 +144,13 @@ impl Session {
             debug_assert!(false, "a lease that was not asked for");
             return refuse_and_close(&Refusal::Internal("unasked lease"), None, out);
         };
-        if !is_still_right(world, &route) {
+        if world.paused || !is_still_right(world, &route) {
             out.push(Output::Release {
                 condition: Condition::Clean,
                 side,
             });
-            return match world.now >= waiting.deadline {
-                true => self.hold(world, waiting, out),
+            return match world.now >= waiting.deadline && !world.paused {
+                true => self.hold(world, waiting, Why::HeldFailover, out),
                 false => self.choose(world, waiting, out),
             };
         }
@@ -189,7 +208,7 @@ impl Session {
                     waiting.unit.demand_primary(Why::NoReplica);
                     return self.choose(world, waiting, out);
                 }
-                self.hold(world, waiting, out)
+                self.hold(world, waiting, Why::HeldFailover, out)
             }
             Denial::Refused(refusal) => self.refuse_waiting(world, &waiting, &refusal, out),
             Denial::Server(message) => self.pass_refusal(world, &waiting, message, out),
@@ -239,6 +258,23 @@ impl Session {
             false => State::Draining(None),
         }
     }
+}
+
+/// Tells once that a unit waits, and has it look again when something changed or a little later.
+fn wait(
+    world: &World<'_>,
+    mut waiting: Box<Waiting>,
+    why: Why,
+    until: Instant,
+    out: &mut Vec<Output>,
+) -> State {
+    if !waiting.held {
+        waiting.held = true;
+        out.push(Output::Note(Note::Held { why }));
+    }
+    waiting.asked = None;
+    out.push(Output::Arm(Some(until.min(world.now + LOOK_AGAIN_AFTER))));
+    State::Waiting(waiting)
 }
 
 /// Whether a route would be chosen again. Getting a connection took time, and the cluster may have

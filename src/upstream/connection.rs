@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use bytes::BytesMut;
@@ -41,8 +42,36 @@ pub struct Connection<S> {
     pub(super) at_rest: bool,
     /// The server's generation when the connection was begun; see `retire`.
     pub(super) generation: u64,
+    /// The generation of its pool when it was begun, and now; see `renew`.
+    pub(super) turn: Turn,
     /// Its line in SHOW SERVERS, which ends with it.
     pub(super) entry: ServerEntry,
+}
+
+/// Which generation of a pool a connection belongs to.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Turn {
+    begun: u64,
+    now: Arc<AtomicU64>,
+}
+
+impl Turn {
+    /// For a connection that is begun now.
+    pub(super) fn begin(&self) -> Self {
+        Self {
+            begun: self.now.load(Ordering::Acquire),
+            now: Arc::clone(&self.now),
+        }
+    }
+
+    /// Ends all that was begun.
+    pub(super) fn next(&self) {
+        self.now.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn is_current(&self) -> bool {
+        self.begun == self.now.load(Ordering::Acquire)
+    }
 }
 
 impl<S> Connection<S> {

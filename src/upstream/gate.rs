@@ -98,9 +98,10 @@ impl Shared {
 
     /// Whether the server would still be lent over this connection.
     pub(super) fn is_current<S>(&self, connection: &Connection<S>) -> bool {
-        self.gate(connection.server).is_ok_and(|gate| {
-            connection.epoch >= gate.floor() && connection.generation == gate.generation()
-        })
+        connection.turn.is_current()
+            && self.gate(connection.server).is_ok_and(|gate| {
+                connection.epoch >= gate.floor() && connection.generation == gate.generation()
+            })
     }
 
     /// Whether a connection that rests may stay.

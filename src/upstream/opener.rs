@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 use deadpool::managed::{Manager, Metrics, RecycleError, RecycleResult};
 
-use super::connection::{Connection, hot_standby};
+use super::connection::{Connection, Turn, hot_standby};
 use super::gate::Shared;
 use super::login::log_in;
 use super::{ConnectError, Login};
@@ -23,6 +23,8 @@ pub(super) struct Opener<S> {
     shared: Arc<Shared>,
     server: ServerId,
     login: Arc<Login>,
+    /// Of the whole pool.
+    turn: Turn,
     user: Arc<str>,
     database: Arc<str>,
     /// What the last server connection reported: most report the same, and share one map.
@@ -41,6 +43,7 @@ impl<S: Default + Send + 'static> Manager for Opener<S> {
         // Read before connecting: what happens meanwhile makes the connection an old one.
         let epoch = self.shared.epoch();
         let generation = gate.generation();
+        let turn = self.turn.begin();
         let limit = self.shared.rules.load().connect_timeout;
         let logged_in = log_in(&gate.address, &self.login, limit).await?;
         let now = clock::now();
@@ -58,6 +61,7 @@ impl<S: Default + Send + 'static> Manager for Opener<S> {
             state: S::default(),
             at_rest: true,
             generation,
+            turn,
         }))
     }
 
@@ -75,11 +79,17 @@ impl<S: Default + Send + 'static> Manager for Opener<S> {
 }
 
 impl<S> Opener<S> {
-    pub(super) fn new(shared: &Arc<Shared>, server: ServerId, login: &Arc<Login>) -> Self {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        server: ServerId,
+        login: &Arc<Login>,
+        turn: &Turn,
+    ) -> Self {
         Self {
             shared: Arc::clone(shared),
             server,
             login: Arc::clone(login),
+            turn: turn.clone(),
             user: login.user.as_str().into(),
             database: login.database.as_str().into(),
             parameters: Mutex::default(),

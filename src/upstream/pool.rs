@@ -9,6 +9,7 @@ use deadpool::Runtime;
 use deadpool::managed::{self, Object, PoolError, QueueMode, TimeoutType, Timeouts};
 use tokio::time::timeout;
 
+use super::connection::Turn;
 use super::gate::Shared;
 use super::lease::Lease;
 use super::opener::{Opener, is_good};
@@ -29,6 +30,7 @@ pub(super) struct Pool<S: Default + Send + 'static> {
     /// lends more than the limit.
     inner: ArcSwap<Slots<S>>,
     queue: Queue,
+    turn: Turn,
     /// Its line in SHOW POOLS.
     entry: PoolEntry,
 }
@@ -48,11 +50,13 @@ impl<S: Default + Send + 'static> PoolHandle<S> {
             database: login.database.as_str().into(),
             size: shown(limit),
         });
+        let turn = Turn::default();
         Self(Arc::new(Pool {
             server,
             login: Arc::clone(login),
             shared: Arc::clone(shared),
-            inner: ArcSwap::from_pointee(Slots::new(shared, server, login, limit)),
+            inner: ArcSwap::from_pointee(Slots::new(shared, server, login, limit, &turn)),
+            turn,
             queue: Queue::default(),
             entry,
         }))
@@ -126,6 +130,14 @@ impl<S: Default + Send + 'static> PoolHandle<S> {
         drop(pool.retain(|connection, _| is_good(shared, connection, now)));
     }
 
+    /// Closes the resting connections now, and lent ones when they are given back. Tells how many
+    /// rested.
+    pub(super) fn renew(&self) -> usize {
+        self.0.turn.next();
+        let closed = self.0.inner.load().pool.retain(|_, _| false);
+        closed.removed.len()
+    }
+
     /// Whether it has no connection, nobody waits, and nobody else has a handle.
     pub(super) fn is_unused(&self) -> bool {
         Arc::strong_count(&self.0) == 1 && self.open() == 0
@@ -141,7 +153,7 @@ impl<S: Default + Send + 'static> PoolHandle<S> {
     pub(super) fn resize(&self, limit: usize) {
         let pool = &*self.0;
         if pool.inner.load().limit != limit {
-            let slots = Slots::new(&pool.shared, pool.server, &pool.login, limit);
+            let slots = Slots::new(&pool.shared, pool.server, &pool.login, limit, &pool.turn);
             pool.inner.store(Arc::new(slots));
             pool.entry.set_size(shown(limit));
         }
@@ -238,8 +250,14 @@ impl<S: Default + Send + 'static> Slots<S> {
         clippy::expect_used,
         reason = "building fails only with time-outs and no runtime for them"
     )]
-    fn new(shared: &Arc<Shared>, server: ServerId, login: &Arc<Login>, limit: usize) -> Self {
-        let opener = Opener::new(shared, server, login);
+    fn new(
+        shared: &Arc<Shared>,
+        server: ServerId,
+        login: &Arc<Login>,
+        limit: usize,
+        turn: &Turn,
+    ) -> Self {
+        let opener = Opener::new(shared, server, login, turn);
         // Last in, first out: warm connections are used, and the surplus ages out.
         let pool = managed::Pool::builder(opener)
             .max_size(limit)

@@ -89,6 +89,21 @@ impl<S: Default + Send + 'static> Upstreams<S> {
         self.sweep(server);
     }
 
+    /// Closes the resting connections to some databases on all servers now, and lent ones when
+    /// they are given back. Tells how many rested.
+    pub fn renew(&self, is_meant: impl Fn(&str) -> bool) -> usize {
+        let pools = self.handles();
+        let meant = pools.iter().filter(|pool| is_meant(&pool.login().database));
+        meant.map(PoolHandle::renew).sum()
+    }
+
+    /// How many connections to some databases there are: lent, at rest, and not open yet.
+    pub fn open(&self, is_meant: impl Fn(&str) -> bool) -> usize {
+        let pools = self.handles();
+        let meant = pools.iter().filter(|pool| is_meant(&pool.login().database));
+        meant.map(PoolHandle::open).sum()
+    }
+
     /// Closes connections that rested or lived too long, or that their server closed, and forgets pools that nobody uses. To be
     /// called every few seconds.
     pub fn reap(&self) {

@@ -1,6 +1,6 @@
 //! The console: what a command is answered with. The protocol around it belongs to the proxy.
 
-use super::command::{Command, CommandError, Ping, parse};
+use super::command::{Command, CommandError, Order, Ping, parse};
 use super::select;
 use super::sources::{ConsoleSources, ConsoleUser};
 use super::table::{ColumnKind, Integer, Table, Text, some};
@@ -31,6 +31,8 @@ pub enum ConsoleReply {
         /// What was done, a sentence each.
         notices: Vec<String>,
     },
+    /// For the router itself to carry out, and to answer.
+    Order(Order),
     /// There was no command: `EmptyQueryResponse`.
     Empty,
     /// Refused: `ErrorResponse`.
@@ -84,6 +86,11 @@ const TOPICS: &[Topic] = &[
         "settings, and where each came from",
         views::config,
     ),
+    (
+        "state",
+        "whether it serves, drains, is paused",
+        pgbouncer::state,
+    ),
     ("version", "the version of the router", |_| {
         pgbouncer::version()
     }),
@@ -113,6 +120,8 @@ impl Console {
                 },
                 Err(reply) => reply,
             },
+            Ok(Command::Order(_)) if !who.is_admin => not_permitted("this command"),
+            Ok(Command::Order(order)) => ConsoleReply::Order(order),
             Ok(Command::Reload) => self.reload(*who),
             Ok(Command::Failover { to, accept_loss }) => {
                 self.failover(*who, to.as_deref(), accept_loss)
@@ -254,8 +263,35 @@ fn help() -> Table {
         some("FAILOVER [TO node] [ACCEPT LOSS]"),
         some("promotes a replica when the primary is gone"),
     ]);
+    for (command, about) in ORDERS {
+        table.rows.push(vec![some(command), some(about)]);
+    }
     table
 }
+
+/// The commands about clients and connections.
+const ORDERS: [(&str, &str); 8] = [
+    (
+        "PAUSE [database]",
+        "lets transactions end, holds new ones, closes the server connections",
+    ),
+    ("RESUME [database]", "ends a pause"),
+    (
+        "RECONNECT [database]",
+        "closes server connections, each as soon as it is free",
+    ),
+    (
+        "WAIT_CLOSE [database]",
+        "waits until those of RECONNECT are closed",
+    ),
+    (
+        "KILL [database]",
+        "ends clients and server connections at once, and pauses",
+    ),
+    ("KILL_CLIENT id", "ends one client of SHOW CLIENTS"),
+    ("DISABLE database", "takes no new clients"),
+    ("ENABLE database", "takes new clients again"),
+];
 
 /// The settings that drivers ask for at the beginning.
 fn driver_setting(name: &str) -> Option<Table> {

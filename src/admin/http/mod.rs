@@ -61,7 +61,7 @@ async fn live() -> Response {
 }
 
 async fn ready(State(sources): State<ConsoleSources>, Query(query): Parameters) -> Response {
-    let checks = readiness(&(sources.snapshot)(), (sources.router)());
+    let checks = readiness(&(sources.snapshot)(), &(sources.router)());
     let passed = checks.iter().all(|check| check.passed);
     let line = |check: &Check| {
         let sign = if check.passed { '+' } else { '-' };

@@ -277,6 +277,7 @@ impl Room {
             load: &|_| 0,
             server_statements_max: 2,
             console: None,
+            paused: false,
         };
         self.session.handle(&world, input, &mut outputs);
         let count = outputs.len();

@@ -114,6 +114,7 @@ struct Stage {
     catalog: Catalog,
     server_statements_max: usize,
     is_console: bool,
+    is_paused: bool,
     now: Instant,
     alarm: Option<Instant>,
     client_cut: Splitter,
@@ -143,6 +144,7 @@ impl Stage {
             catalog: catalog(),
             server_statements_max: 100,
             is_console: false,
+            is_paused: false,
             now,
             alarm: None,
             client_cut: Splitter::client(Limits::default()),
@@ -201,6 +203,11 @@ impl Stage {
             ["wait", time] => self.wait(duration(time)),
             ["drain"] => self.tell(Input::Drain),
             ["console"] => self.is_console = true,
+            ["pause"] => self.is_paused = true,
+            ["resume"] => {
+                self.is_paused = false;
+                self.tell(Input::SnapshotChanged);
+            }
             ["hold", bytes] => {
                 let hold = bytes.parse().unwrap();
                 let limits = Limits {
@@ -290,6 +297,7 @@ impl Stage {
         let rules = &mut self.rules;
         match name {
             "hold_clients" => rules.hold_clients = duration(value),
+            "hold_paused" => rules.hold_paused = duration(value),
             "idle_timeout" => rules.idle_timeout = duration(value),
             "idle_in_transaction_timeout" => rules.idle_in_transaction_timeout = duration(value),
             "query_timeout" => rules.query_timeout = duration(value),
@@ -324,6 +332,7 @@ impl Stage {
                     rows: vec![vec![Some("pgherd".to_owned())]],
                 },
                 tag: "SHOW".to_owned(),
+                notices: Vec::new(),
             },
             _ => ConsoleReply::Done {
                 tag: "PAUSE".to_owned(),
@@ -340,6 +349,7 @@ impl Stage {
             load: &|_| 0,
             server_statements_max: self.server_statements_max,
             console: self.is_console.then_some(&console),
+            paused: self.is_paused,
         };
         self.session.handle(&world, input, &mut outputs);
         for output in outputs {

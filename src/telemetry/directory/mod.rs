@@ -80,6 +80,12 @@ impl Directory {
         server::views(&self.shared)
     }
 
+    /// A number greater than the id of each server connection that is there, and not greater than
+    /// those that come.
+    pub fn mark(&self) -> u64 {
+        self.shared.id()
+    }
+
     /// The pools by database, user and server, with what their connections do.
     pub fn pools(&self, now: Instant) -> Vec<PoolView> {
         let mut views = pool::views(&self.shared, now);
