@@ -3,7 +3,7 @@
 use pgherd::app::{App, ConfigSource};
 use pgherd::config::{Environment, load_text};
 
-use crate::support::{Router, config_text, shared, test, value};
+use crate::support::{Listener, Router, config_text, shared, test, value};
 
 /// A router that reads a file, and the file.
 async fn with_file(name: &str) -> (Router, std::path::PathBuf, String) {
@@ -76,5 +76,40 @@ fn reload_works_in_the_extended_protocol() {
         let (router, _path, _text) = with_file("extended.toml").await;
         let console = router.connect_as("postgres", "", "pgherd").await.unwrap();
         console.execute("RELOAD", &[]).await.unwrap();
+    });
+}
+
+#[test]
+fn a_reload_says_what_changed_from_what_to_what_and_what_waits_for_a_restart() {
+    test(async {
+        let (router, path, text) = with_file("says.toml").await;
+        let console = Listener::connect(router.address, "postgres", "", "pgherd").await;
+        let console = console.unwrap();
+        let reload = async |changes: &str| {
+            std::fs::write(&path, format!("{text}{changes}")).unwrap();
+            console.client.batch_execute("RELOAD").await.unwrap();
+            console.told()
+        };
+        let changed =
+            "[cluster.test.pool]\nsize = 7\n[log]\nlevel = \"debug\"\nformat = \"json\"\n";
+        let size = "cluster.test.pool.size: 20 -> 7";
+        let format = "log.format: auto -> json (after a restart)";
+        let told = reload(changed).await;
+        assert!(told.iter().any(|line| line == size), "{told:?}");
+        assert!(told.iter().any(|line| line == format), "{told:?}");
+        // What is in force is not told again, what is not in force is.
+        let told = reload(changed).await;
+        assert!(!told.iter().any(|line| line == size), "{told:?}");
+        assert!(told.iter().any(|line| line == format), "{told:?}");
+        let row = "SHOW CONFIG WHERE key = 'log.format'";
+        assert_eq!(router.console(row).await[0]["pending_restart"], "t");
+        let row = "SHOW CONFIG WHERE key = 'cluster.test.pool.size'";
+        assert_eq!(router.console(row).await[0]["pending_restart"], "f");
+        // Taken back before the restart: nothing waits any more.
+        let told = reload("").await;
+        assert!(
+            !told.iter().any(|line| line.contains("restart")),
+            "{told:?}"
+        );
     });
 }

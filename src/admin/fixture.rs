@@ -136,6 +136,7 @@ pub(super) fn fixture() -> Fixture {
                 value: "2s".into(),
                 default: "1s".into(),
                 changeable: true,
+                pending_restart: false,
                 source: "file".into(),
                 file_line: Some("pgherd.toml:31".into()),
             }]

@@ -41,6 +41,8 @@ pub struct ConfigRowView {
     pub default: String,
     /// Whether a reload takes it.
     pub changeable: bool,
+    /// Whether it was changed and waits for a restart: `value` is not in force yet.
+    pub pending_restart: bool,
     /// Who said it: `default`, `file`, `environment`, `command line`.
     pub source: String,
     /// Where in the file, such as `/etc/pgherd/pgherd.toml:31`.

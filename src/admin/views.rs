@@ -257,6 +257,7 @@ pub(super) fn config(sources: &ConsoleSources) -> Table {
         ("changeable", Boolean),
         ("source", Text),
         ("file_line", Text),
+        ("pending_restart", Boolean),
     ]);
     table.rows = (sources.config_rows)()
         .into_iter()
@@ -268,6 +269,7 @@ pub(super) fn config(sources: &ConsoleSources) -> Table {
                 truth(row.changeable),
                 Some(row.source),
                 row.file_line,
+                truth(row.pending_restart),
             ]
         })
         .collect();

@@ -10,6 +10,7 @@ use crate::admin::{
     RouterView,
 };
 use crate::clock;
+use crate::config::{Change, ConfigRow};
 use crate::monitor::{CatalogStore, MonitorHandle};
 use crate::policy::{self, LostBytes, Operator};
 use crate::proxy::{Catalogs, ConsoleAnswer, Order, Proxy};
@@ -61,7 +62,11 @@ pub(super) fn sources(
     ConsoleSources {
         snapshot: Arc::new(move || snapshot.load_full()),
         telemetry: Arc::clone(telemetry),
-        config_rows: Arc::new(move || rows.config().rows().into_iter().map(row_view).collect()),
+        config_rows: Arc::new(move || {
+            let pending = rows.pending();
+            let view = |row| row_view(row, &pending);
+            rows.config().rows().into_iter().map(view).collect()
+        }),
         reload: Arc::new(move || reload.reload()),
         failover: failover_order(monitor, reloader),
         router: Arc::new(move || {
@@ -118,8 +123,9 @@ fn failover_order(monitor: &MonitorHandle, reloader: &Arc<Reloader>) -> Arc<Fail
     })
 }
 
-fn row_view(row: crate::config::ConfigRow) -> ConfigRowView {
+fn row_view(row: ConfigRow, pending: &[Change]) -> ConfigRowView {
     ConfigRowView {
+        pending_restart: pending.iter().any(|change| change.key == row.key),
         key: row.key,
         value: row.value,
         default: row.default,

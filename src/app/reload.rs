@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::Pools;
 use crate::clock;
-use crate::config::{self, AuthMethod, Config, Environment, ListenTlsMode};
+use crate::config::{self, AuthMethod, Change, Config, Environment, ListenTlsMode};
 use crate::monitor::{MonitorBusy, MonitorHandle};
 use crate::proxy::{Proxy, Settings};
 use crate::session::TlsOffer;
@@ -33,6 +33,8 @@ pub enum ConfigSource {
 #[derive(Debug)]
 pub struct Reloader {
     config: ArcSwap<Config>,
+    /// What the router began with: what needs a restart is still as it says.
+    started: Arc<Config>,
     source: ConfigSource,
     parts: Mutex<Option<Parts>>,
 }
@@ -48,8 +50,10 @@ struct Parts {
 
 impl Reloader {
     pub(super) fn new(config: Config, source: ConfigSource) -> Self {
+        let started = Arc::new(config);
         Self {
-            config: ArcSwap::from_pointee(config),
+            config: ArcSwap::new(Arc::clone(&started)),
+            started,
             source,
             parts: Mutex::default(),
         }
@@ -75,7 +79,13 @@ impl Reloader {
         self.config.load_full()
     }
 
-    /// Reads the configuration again and applies it. Returns what changed, a sentence each.
+    /// What the configuration says since a reload and is in force only after a restart.
+    pub(super) fn pending(&self) -> Vec<Change> {
+        waiting_for_restart(&self.started, &self.config())
+    }
+
+    /// Reads the configuration again and applies it. Returns what changed, a sentence each, and what
+    /// waits for a restart, since this reload or an earlier one. The log says the same.
     ///
     /// # Errors
     ///
@@ -87,46 +97,65 @@ impl Reloader {
         if let Some(parts) = &*parts {
             parts.telemetry.reloaded(clock::wall(), result.is_ok());
         }
-        match &result {
-            Ok(changes) => info!(changes = changes.len(), "configuration reloaded"),
+        match result {
+            Ok(changes) => {
+                changes.iter().for_each(log_change);
+                info!(changes = changes.len(), "configuration reloaded");
+                Ok(changes.iter().map(sentence).collect())
+            }
             Err(problems) => {
-                warn!(
-                    problems = problems.len(),
-                    "configuration not reloaded: it has errors"
-                );
+                for problem in &problems {
+                    error!(problem, "configuration not reloaded: the old one stays");
+                }
+                Err(problems)
             }
         }
-        result
     }
 
-    fn try_reload(&self, parts: Option<&Parts>) -> Result<Vec<String>, Vec<String>> {
+    fn try_reload(&self, parts: Option<&Parts>) -> Result<Vec<Change>, Vec<String>> {
         let ConfigSource::File { path, environment } = &self.source else {
             return Err(vec!["this configuration comes from no file".to_owned()]);
         };
         let (new, _warnings) = config::load(path.as_deref(), environment)
             .map_err(|problems| vec![problems.to_string()])?;
-        let changes = config::diff(&self.config(), &new);
+        let mut changes = config::diff(&self.config(), &new);
+        changes.retain(|change| !change.needs_restart);
+        changes.extend(waiting_for_restart(&self.started, &new));
         if let Some(parts) = parts {
             parts
                 .apply(&new)
                 .map_err(|busy| vec![format!("{busy}: nothing was changed, try again")])?;
         }
         self.config.store(Arc::new(new));
-        let sentence = |change: &config::Change| {
-            let later = if change.needs_restart {
-                " (after a restart)"
-            } else {
-                ""
-            };
-            format!("{}: {} -> {}{later}", change.key, change.from, change.to)
-        };
-        Ok(changes.iter().map(sentence).collect())
+        Ok(changes)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Parts>> {
         // Nothing that holds the lock can leave the value half changed.
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn waiting_for_restart(started: &Config, new: &Config) -> Vec<Change> {
+    let mut changes = config::diff(started, new);
+    changes.retain(|change| change.needs_restart);
+    changes
+}
+
+fn log_change(change: &Change) {
+    let Change { key, from, to, .. } = change;
+    match change.needs_restart {
+        false => info!(key, from, to, "setting changed"),
+        true => warn!(key, from, to, "setting changes at the next start"),
+    }
+}
+
+fn sentence(change: &Change) -> String {
+    let later = match change.needs_restart {
+        true => " (after a restart)",
+        false => "",
+    };
+    format!("{}: {} -> {}{later}", change.key, change.from, change.to)
 }
 
 impl Parts {

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{error, info};
+use tracing::info;
 
 use super::{Outcome, RunArgs};
 use crate::app::{App, ConfigSource};
@@ -87,10 +87,8 @@ async fn wait_for_the_end(app: &App) -> io::Result<()> {
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
-            _ = hangup.recv() => match app.reloader.reload() {
-                Ok(changes) => changes.iter().for_each(|change| info!(change, "changed")),
-                Err(problems) => problems.iter().for_each(|problem| error!(problem, "not reloaded")),
-            },
+            // What came of it is in the log.
+            _ = hangup.recv() => drop(app.reloader.reload()),
         }
     }
 }
