@@ -53,16 +53,32 @@ async fn pins(statement: &str, reason: &str, look: &str, own: &str, fresh: &str)
 #[test]
 fn a_setting_pins_and_does_not_leak() {
     test(async {
-        pins(
-            "SET work_mem = '9MB'",
-            "setting",
-            "SHOW work_mem",
-            "9MB",
-            "4MB",
-        )
-        .await;
+        let path = "SET search_path = pg_catalog";
+        let fresh = "\"$user\", public";
+        pins(path, "setting", "SHOW search_path", "pg_catalog", fresh).await;
         let by_function = "SELECT set_config('work_mem', '9MB', false)";
         pins(by_function, "setting", "SHOW work_mem", "9MB", "4MB").await;
+    });
+}
+
+#[test]
+fn a_setting_that_is_known_is_taken_along() {
+    test(async {
+        let router = one_connection().await;
+        let (ann, bob) = (router.connect().await, router.connect().await);
+        ann.batch_execute("SET work_mem = '9MB'").await.unwrap();
+        bob.batch_execute("SET lock_timeout = '7s'").await.unwrap();
+        let look = "SELECT pg_backend_pid() || current_setting('work_mem') \
+                    || current_setting('lock_timeout')";
+        let pid = value(&ann, "SELECT pg_backend_pid()").await;
+        for _ in 0..3 {
+            assert_eq!(value(&ann, look).await, format!("{pid}9MB0"));
+            assert_eq!(value(&bob, look).await, format!("{pid}4MB7s"));
+        }
+        ann.batch_execute("RESET ALL").await.unwrap();
+        assert_eq!(value(&bob, look).await, format!("{pid}4MB7s"));
+        assert_eq!(value(&ann, look).await, format!("{pid}4MB0"));
+        assert_eq!(value(&ann, "SHOW pgherd.pinned").await, "");
     });
 }
 
@@ -200,7 +216,7 @@ fn the_connection_of_a_session_that_ends_is_used_again() {
         let router = one_connection().await;
         // Before the catalog is read, a call of any function costs the connection.
         wait_until("the catalog is read", Duration::from_secs(10), async || {
-            let (first, next) = two_in_turn(&router, "SET work_mem = '9MB'").await;
+            let (first, next) = two_in_turn(&router, "SET search_path = pg_catalog").await;
             first == next
         })
         .await;
@@ -248,7 +264,10 @@ fn prepared_statements_work_on_a_connection_that_was_cleaned() {
                 0,
                 "{turn}"
             );
-            client.batch_execute("SET work_mem = '9MB'").await.unwrap();
+            client
+                .batch_execute("SET search_path = pg_catalog")
+                .await
+                .unwrap();
             assert_eq!(
                 client.execute(&update, &[&1_u32]).await.unwrap(),
                 0,
@@ -350,7 +369,10 @@ fn discard_all_frees_a_session() {
     test(async {
         let router = one_connection().await;
         let client = router.connect().await;
-        client.batch_execute("SET work_mem = '9MB'").await.unwrap();
+        client
+            .batch_execute("SET search_path = pg_catalog")
+            .await
+            .unwrap();
         client
             .batch_execute("CREATE TEMP TABLE mine(n int)")
             .await
@@ -358,13 +380,16 @@ fn discard_all_frees_a_session() {
         assert_eq!(value(&client, "SHOW pgherd.pinned").await, "setting");
         // It has the only connection: nobody else can use it.
         let other = router.connect().await;
-        let mut blocked = std::pin::pin!(value(&other, "BEGIN; SHOW work_mem; COMMIT"));
+        let mut blocked = std::pin::pin!(value(&other, "BEGIN; SHOW search_path; COMMIT"));
         let early = tokio::time::timeout(Duration::from_millis(200), &mut blocked).await;
         assert!(early.is_err(), "{early:?}");
         client.batch_execute("DISCARD ALL").await.unwrap();
-        assert_eq!(blocked.await, "4MB");
+        assert_eq!(blocked.await, "\"$user\", public");
         assert_eq!(value(&client, "SHOW pgherd.pinned").await, "");
-        assert_eq!(value(&client, "SHOW work_mem").await, "4MB");
+        assert_eq!(
+            value(&client, "SHOW search_path").await,
+            "\"$user\", public"
+        );
     });
 }
 

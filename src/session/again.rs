@@ -8,6 +8,7 @@ use super::machine::release;
 use super::output::RetryCause;
 use super::prepared::ServerSide;
 use super::running::{Answer, Open, Running};
+use super::settings::Done;
 use super::unit::{Traits, Unit};
 use super::{Condition, Note, Output, Refusal, Session, Transaction, World};
 use crate::policy::{Intent, Why};
@@ -23,6 +24,7 @@ impl Session {
     ) -> State {
         let Running { mut unit, held, .. } = running;
         unit.failed = false;
+        unit.done = Done::Nothing;
         out.push(Output::Note(Note::Retried { cause }));
         if cause == RetryCause::ReadOnlyServer {
             out.push(Output::Note(Note::Misrouted {
@@ -50,6 +52,8 @@ impl Session {
         running: Running,
         out: &mut Vec<Output>,
     ) -> State {
+        // Nothing of the unit was sent.
+        let is_untold = running.is_tuning();
         let Running {
             unit,
             held,
@@ -61,7 +65,7 @@ impl Session {
         } = running;
         let server = held.server;
         let may_write = unit.traits.has(Traits::MAY_WRITE);
-        let read_only = held.route.intent == Intent::Read || !may_write;
+        let read_only = held.route.intent == Intent::Read || !may_write || is_untold;
         out.push(Output::Note(Note::ServerLost { server }));
         release(held, Condition::Discard, out);
         if !world.rules.query_timeout.is_zero() {
@@ -85,7 +89,7 @@ impl Session {
             }));
             return self.route(world, unit, out);
         }
-        if untouched {
+        if untouched || is_untold {
             self.forget_new(&unit);
         }
         for expected in &expected {
@@ -108,6 +112,7 @@ impl Session {
     fn transaction_lost(&mut self, unit: &Unit) -> Refusal {
         let wrote = mem::take(&mut self.transaction_wrote) || unit.traits.has(Traits::MAY_WRITE);
         let commits = unit.traits.has(Traits::COMMITS);
+        self.wanted.roll_back();
         self.transaction = match commits {
             true => Transaction::None,
             false => Transaction::Lost { told: true },
@@ -120,4 +125,4 @@ impl Session {
 }
 
 /// How many servers a unit that only reads is tried on when connections break.
-const ATTEMPTS_MAX: u8 = 3;
+pub(super) const ATTEMPTS_MAX: u8 = 3;

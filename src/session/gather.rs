@@ -103,6 +103,7 @@ impl Session {
             return self.refuse_unit(world, &refusal, true, held, out);
         }
         fold(world, &mut unit, &facts);
+        unit.plan_for(&facts);
         unit.traits.set(Traits::QUERY);
         match facts.statements.len() {
             1 => unit.text = Some(frame.bytes.slice_ref(query.text)),
@@ -154,6 +155,7 @@ impl Session {
             Ok(query) if frame.tag == b'Q' => {
                 let facts = world.texts.facts.facts(query.text, self.reading);
                 fold(world, unit, &facts);
+                unit.plan_for(&facts);
             }
             _ => {
                 unit.fold(Decision {
@@ -248,6 +250,7 @@ impl Session {
         }
         self.names.remove_portal(bind.portal);
         fold(world, unit, &statement.facts);
+        unit.plan_for_portal(bind.portal, &statement.facts);
         if unit.statement.replace(Arc::clone(&statement)).is_some() {
             unit.traits.set(Traits::SEVERAL);
         }
@@ -310,6 +313,7 @@ impl Session {
             return Err(malformed("Execute"));
         };
         let Some(portal) = self.names.portal(execute.portal) else {
+            unit.plan_for_execute();
             if unit.statement.is_none() {
                 // Of an earlier unit, or of a statement that only the server knows.
                 unit.traits.set(Traits::SEVERAL);
@@ -387,11 +391,10 @@ impl Session {
         let bytes = head.bytes.clone();
         let expect = match head.tag {
             b'Q' => {
-                fold(
-                    world,
-                    unit,
-                    &world.texts.facts.facts(head.prefix(), self.reading),
-                );
+                let facts = world.texts.facts.facts(head.prefix(), self.reading);
+                fold(world, unit, &facts);
+                unit.plan_for(&facts);
+                unit.plan_for_unseen();
                 // Its end is not here: there may be a COMMIT in it.
                 unit.traits.set(Traits::COMPLETE | Traits::COMMITS);
                 Expected::Ready
@@ -412,6 +415,7 @@ impl Session {
                 match self.names.get(bind.statement).map(Arc::clone) {
                     Some(statement) => {
                         fold(world, unit, &statement.facts);
+                        unit.plan_for(&statement.facts);
                         unit.push(Step::BindHead {
                             unnamed: bind.statement.is_empty(),
                             portal: bytes.slice_ref(bind.portal),

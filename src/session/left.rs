@@ -6,7 +6,7 @@
 
 use std::mem;
 
-use super::pins::Pins;
+use super::pins::{Pin, Pins};
 use super::unit::{Traits, Unit};
 use super::{Note, Output, Session, Transaction};
 use crate::wire::{ErrorView, SqlState};
@@ -39,6 +39,9 @@ impl Session {
         if unit.traits.has(Traits::DISCARDED_ALL) {
             self.pins.clear();
             pending.clear();
+        }
+        if self.follow(unit).is_err() {
+            self.pins.insert(Pin::Setting);
         }
         match end_of(unit, before, self.transaction) {
             End::NothingRan => {}

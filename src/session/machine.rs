@@ -11,6 +11,7 @@ use super::names::Names;
 use super::pins::Pins;
 use super::prepared::ServerSide;
 use super::running::Running;
+use super::settings::Settings;
 use super::transaction::Transaction;
 use super::unit::Unit;
 use super::waiting::Waiting;
@@ -36,6 +37,8 @@ pub struct Session {
     /// Whether each route is told in a NOTICE.
     pub(super) explain: Telling,
     settings: TextSettings,
+    /// What the session has set, and takes along.
+    pub(super) wanted: Settings,
     /// How texts of this session are read.
     pub(super) reading: Reading,
     /// Where the last unit ran, and why.
@@ -149,6 +152,7 @@ impl Session {
             explain: Telling::Off,
             reading: settings.reading(),
             settings,
+            wanted: Settings::default(),
             last_route: None,
             turn,
             drain: false,
@@ -356,6 +360,7 @@ impl Session {
         if let Some(pin) = self.pin() {
             return refuse_and_close(&Refusal::PinnedLost { pin }, None, out);
         }
+        self.wanted.roll_back();
         if !self.transaction.is_none() {
             self.transaction = Transaction::Lost { told: false };
         }

@@ -7,6 +7,7 @@
 
 mod again;
 mod door;
+mod follow;
 mod gather;
 mod given_up;
 mod identity;
@@ -26,8 +27,10 @@ mod reply;
 mod rules;
 mod running;
 mod sender;
+mod settings;
 mod texts;
 mod transaction;
+mod tuning;
 mod unit;
 mod waiting;
 
@@ -44,6 +47,7 @@ pub use prepared::{Interner, Prepared, ServerSide, StatementId};
 pub use refusal::Refusal;
 pub use replication::{NoSource, Replication, ReplicationMode, Source};
 pub use rules::Rules;
+pub use settings::Values;
 pub use texts::Texts;
 pub use transaction::Transaction;
 

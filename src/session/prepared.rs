@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::{BufMut, Bytes, BytesMut};
 use quick_cache::sync::Cache;
 
+use super::settings::Values;
 use crate::statement::Facts;
 
 /// A statement that a client prepared.
@@ -91,13 +92,15 @@ impl Interner {
     }
 }
 
-/// What one server connection has prepared. It travels with the connection from session to
+/// What one server connection has prepared and set. It travels with the connection from session to
 /// session, and dies with it.
 #[derive(Debug, Default)]
 pub struct ServerSide {
     named: BTreeMap<StatementId, u64>,
     /// What the unnamed statement is, if one of ours.
     pub unnamed: Option<StatementId>,
+    /// The settings that differ from those of a new connection; `None` when none does.
+    pub settings: Option<Arc<Values>>,
     clock: u64,
 }
 
@@ -121,9 +124,15 @@ impl ServerSide {
     }
 
     /// Notes that the connection has no statement any more.
-    pub fn clear(&mut self) {
+    pub fn clear_statements(&mut self) {
         self.named.clear();
         self.unnamed = None;
+    }
+
+    /// Notes that the connection is like a new one.
+    pub fn clear(&mut self) {
+        self.clear_statements();
+        self.settings = None;
     }
 
     /// The least used statement, forgotten here and to be closed on the server, when the

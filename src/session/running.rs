@@ -103,7 +103,7 @@ impl Running {
     }
 
     pub(super) fn wants_client(&self) -> bool {
-        self.open != Open::Complete || self.copy == Copy::In
+        (self.open != Open::Complete && !self.is_tuning()) || self.copy == Copy::In
     }
 }
 
@@ -142,7 +142,10 @@ impl Session {
         if !world.rules.query_timeout.is_zero() {
             out.push(Output::Arm(Some(world.now + world.rules.query_timeout)));
         }
-        send(world, &self.transaction, &mut running, out);
+        match self.untold(&running.held) {
+            Some(text) => Self::tune(&mut running, &text, out),
+            None => send(world, &self.transaction, &mut running, out),
+        }
         State::Running(running)
     }
 
@@ -280,6 +283,9 @@ impl Session {
         frame: Frame,
         out: &mut Vec<Output>,
     ) -> State {
+        if running.is_tuning() {
+            return self.tuned(world, running, frame, out);
+        }
         match frame.tag {
             b'Z' => return self.ready(world, running, &frame, out),
             b'E' => return self.failed(world, running, frame, out),
@@ -289,7 +295,10 @@ impl Session {
                 return State::Running(running);
             }
             b'G' => copy_in_begins(&mut running),
-            b'C' => self.note_command(&mut running, &frame),
+            b'C' => {
+                Self::note_done(&mut running.unit, &frame);
+                self.note_command(&mut running, &frame);
+            }
             _ => {}
         }
         match settle(&mut running, frame.tag) {
@@ -303,20 +312,6 @@ impl Session {
         }
         give_ours(&mut running, out);
         State::Running(running)
-    }
-
-    /// A command that drops prepared statements, or all state, is done: no error undoes it.
-    fn note_command(&mut self, running: &mut Running, frame: &Frame) {
-        if !running.unit.traits.has(Traits::DEALLOCATES_ALL) {
-            return;
-        }
-        match backend::command_tag(frame.body()) {
-            Some(b"DISCARD ALL") => running.unit.traits.set(Traits::DISCARDED_ALL),
-            Some(b"DEALLOCATE ALL") => {}
-            _ => return,
-        }
-        running.held.side.clear();
-        self.names.clear();
     }
 
     /// The server refuses something.
@@ -434,13 +429,14 @@ impl Session {
             out.push(Output::Note(Note::SchemaChanged));
         }
         self.note_left(&unit, before, out);
+        held.side.settings = self.wanted.now().cloned();
         self.rest(world, Some(held), out)
     }
 }
 
 /// Sends the steps of a running unit that were not sent yet. Those of a unit that may be tried
 /// again stay with it.
-fn send(
+pub(super) fn send(
     world: &World<'_>,
     transaction: &Transaction,
     running: &mut Running,
@@ -475,6 +471,7 @@ fn forget_on_server(side: &mut ServerSide, expected: &Expected) {
         Expected::CloseOurs(id) => side.insert(*id),
         Expected::Known(_)
         | Expected::Probe
+        | Expected::Tuned
         | Expected::ParseRaw
         | Expected::Bind
         | Expected::DescribeStatement

@@ -4,12 +4,14 @@
 //! what the client has to be told for it; the server's names of prepared statements are filled in
 //! when the connection is known, because what has to be sent depends on it.
 
+use std::mem;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::pins::{Pin, Pins};
 use super::prepared::{Prepared, StatementId};
+use super::settings::{Done, changes_of};
 use super::{Refusal, World};
 use crate::policy::{self, CalledCode, Decision, Intent, Standing, Why};
 use crate::statement::{Access, Effect, Facts, Kind, Modes, Verb};
@@ -87,6 +89,8 @@ pub(super) enum Expected {
     Known(Bytes),
     /// ParseComplete for a statement that the server was only asked about; not for the client.
     Probe,
+    /// What the settings of a new session bring, up to ReadyForQuery; not for the client.
+    Tuned,
     /// ParseComplete for a statement that we prepare again; not for the client.
     PrepareAgain(Arc<Prepared>),
     /// CloseComplete for a statement that made room; not for the client.
@@ -126,6 +130,10 @@ pub(super) struct Unit {
     pub(super) bytes: usize,
     /// Whether its last frame continues in pieces that are not here.
     pub(super) unseen: bool,
+    /// What of it concerns the settings of the session.
+    pub(super) plan: Plan,
+    /// What it was told to have done.
+    pub(super) done: Done,
     /// Whether a server answered one of its messages with an error.
     pub(super) failed: bool,
     /// How often it was tried on a server.
@@ -134,6 +142,22 @@ pub(super) struct Unit {
     pub(super) text: Option<Bytes>,
     /// The statements to learn it for when they came prepared.
     pub(super) statement: Option<Arc<Prepared>>,
+}
+
+/// What a unit runs, as far as it concerns the settings of the session.
+#[derive(Debug, Default)]
+pub(super) enum Plan {
+    /// Nothing so far.
+    #[default]
+    Empty,
+    /// What neither sets anything nor shapes a transaction.
+    Plain,
+    /// One statement that does, and nothing else.
+    One(Arc<Facts>),
+    /// More than one text, or more than one statement, and a transaction is shaped in them.
+    Unclear,
+    /// A portal whose text was bound in an earlier unit.
+    Unseen,
 }
 
 /// What is true of a unit as a whole, as far as it was gathered.
@@ -303,6 +327,54 @@ impl Unit {
     }
 }
 
+impl Unit {
+    /// Notes that a text is run.
+    pub(super) fn plan_for(&mut self, facts: &Arc<Facts>) {
+        let carries = changes_of(facts).is_some();
+        let shapes = facts.statements.iter().any(|s| s.transaction().is_some());
+        self.plan = match (mem::take(&mut self.plan), carries || shapes) {
+            (Plan::Empty | Plan::Plain, false) => Plan::Plain,
+            (Plan::Empty, true) if facts.statements.len() == 1 => Plan::One(Arc::clone(facts)),
+            (Plan::Unseen, _) => Plan::Unseen,
+            (Plan::One(other), _) => {
+                self.keep_what_it_sets(&other);
+                Plan::Unclear
+            }
+            (Plan::Empty | Plan::Plain | Plan::Unclear, _) => Plan::Unclear,
+        };
+        if !matches!(self.plan, Plan::One(_)) {
+            self.keep_what_it_sets(facts);
+        }
+    }
+
+    /// Notes that a text is bound, and run with this unit. A portal with a name may be run later.
+    pub(super) fn plan_for_portal(&mut self, portal: &[u8], facts: &Arc<Facts>) {
+        self.plan_for(facts);
+        if !portal.is_empty() {
+            self.keep_what_it_sets(facts);
+        }
+    }
+
+    /// Notes that a portal is run; of an earlier unit, when nothing was bound in this one.
+    pub(super) fn plan_for_execute(&mut self) {
+        if matches!(self.plan, Plan::Empty) {
+            self.plan_for_unseen();
+        }
+    }
+
+    /// Notes that something is run whose text is not at hand.
+    pub(super) fn plan_for_unseen(&mut self) {
+        if let Plan::One(facts) = mem::replace(&mut self.plan, Plan::Unseen) {
+            self.keep_what_it_sets(&facts);
+        }
+    }
+
+    /// What is not carried stays on the connection.
+    fn keep_what_it_sets(&mut self, facts: &Facts) {
+        self.leaves.extend(Pins::left_by(facts.session_effects()));
+    }
+}
+
 /// Folds what a text needs and leaves into a unit.
 ///
 /// The session's own transaction and pins are left out: a unit that is bound to a connection
@@ -317,7 +389,9 @@ pub(super) fn fold(world: &World<'_>, unit: &mut Unit, facts: &Facts) {
         ..Standing::FRESH
     };
     let decision = policy::classify(facts, &standing, world.catalog, world.route);
-    if decision.intent == Intent::Write && !only_shapes_transactions(facts) {
+    // Settings that are taken along are nothing that a later read has to see.
+    let carries = changes_of(facts).is_some();
+    if decision.intent == Intent::Write && !carries && !only_shapes_transactions(facts) {
         unit.traits.set(Traits::MAY_WRITE);
     }
     match policy::called_code(facts, world.catalog, world.route) {
@@ -349,7 +423,9 @@ pub(super) fn fold(world: &World<'_>, unit: &mut Unit, facts: &Facts) {
         unit.traits.set(Traits::COMMITS);
     }
     unit.fold(decision);
-    unit.leaves.extend(Pins::left_by(facts.session_effects()));
+    if !carries {
+        unit.leaves.extend(Pins::left_by(facts.session_effects()));
+    }
 }
 
 /// Whether a text does nothing but begin, end and mark transactions.

@@ -46,7 +46,7 @@ use crate::statement::{Catalog, CatalogRows, Persistence, RelationRow, Storage};
 use crate::wire::backend::{Column, Kind, Table};
 use crate::wire::{Limits, Splitter};
 
-const FILES: [(&str, &str); 9] = [
+const FILES: [(&str, &str); 10] = [
     ("simple.txt", include_str!("../testdata/simple.txt")),
     ("extended.txt", include_str!("../testdata/extended.txt")),
     ("copy.txt", include_str!("../testdata/copy.txt")),
@@ -57,6 +57,7 @@ const FILES: [(&str, &str); 9] = [
         "transactions.txt",
         include_str!("../testdata/transactions.txt"),
     ),
+    ("settings.txt", include_str!("../testdata/settings.txt")),
     ("faults.txt", include_str!("../testdata/faults.txt")),
     ("own.txt", include_str!("../testdata/own.txt")),
 ];
