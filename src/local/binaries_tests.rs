@@ -117,6 +117,16 @@ fn an_unpacked_wheel_in_the_cache_of_the_user_is_found() {
 }
 
 #[test]
+fn programs_that_root_fetched_are_found_after_those_of_the_user() {
+    let root = FakeRoot::new();
+    let roots = root.install("var/cache/pgherd/pg/18", "18.4", "");
+    let found = || Programs::find(None, &root.environment()).unwrap();
+    assert_eq!((found().bin, found().major), (roots, 18));
+    let users = root.install("home/.cache/pgherd/pg/15", "15.18", "");
+    assert_eq!(found().bin, users);
+}
+
+#[test]
 fn a_named_directory_that_does_not_do_is_an_error_and_not_passed_over() {
     let root = FakeRoot::new();
     root.install("usr/lib/postgresql/17", "17.2", "");
@@ -147,7 +157,7 @@ fn a_named_directory_that_does_not_do_is_an_error_and_not_passed_over() {
 fn a_bare_machine_is_told_every_place() {
     let root = FakeRoot::new();
     let tried = tried(Programs::find(None, &root.environment()));
-    assert_eq!(tried.len(), 9);
+    assert_eq!(tried.len(), 10);
     assert!(
         tried.iter().all(|place| place.found == "nothing there"),
         "{tried:?}"
