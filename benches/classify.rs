@@ -33,7 +33,7 @@ const TEXTS: [(&str, &str); 4] = [
 ];
 
 fn main() {
-    let cache = FactsCache::new(8 << 20, [3, 5]);
+    let cache = FactsCache::<()>::new(8 << 20, [3, 5]);
     let rules = RouteRules::default();
     println!(
         "{:<16} {:>10} {:>10} {:>10} {:>10}",

@@ -385,6 +385,7 @@ impl Sessions {
             route: &self.route,
             texts: &self.texts,
             catalog: Some(&self.catalog),
+            view: 0,
             load: &|_| 0,
             server_statements_max: 3,
             console: None,

@@ -164,8 +164,10 @@ impl Parts {
         let place = self.monitor.place_for_rules()?;
         if let Some(proxy) = self.proxy.upgrade() {
             let mut new = settings(config);
+            let old = proxy.settings.load_full();
+            new.stamp = old.stamp.wrapping_add(1);
             // What needs a restart stays as it is.
-            new.databases.clone_from(&proxy.settings.load().databases);
+            new.databases.clone_from(&old.databases);
             proxy.settings.store(Arc::new(new));
             proxy.verifiers.set_rules(super::lookup_rules(config));
         }
@@ -181,6 +183,7 @@ impl Parts {
 pub(super) fn settings(config: &Config) -> Settings {
     let users = config.auth.users.iter();
     Settings {
+        stamp: 0,
         session: config.session.clone(),
         route: config.policy.route.clone(),
         server_statements_max: config.upstream.prepared_statements,

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ pub struct CatalogStore {
     settings: MonitorSettings,
     databases: Mutex<BTreeMap<String, Watched>>,
     tasks: Mutex<JoinSet<()>>,
+    /// The next catalog's stamp; zero is nobody's.
+    stamps: Arc<AtomicU32>,
 }
 
 #[derive(Clone)]
@@ -39,6 +42,7 @@ impl CatalogStore {
             settings,
             databases: Mutex::default(),
             tasks: Mutex::default(),
+            stamps: Arc::new(AtomicU32::new(1)),
         }
     }
 
@@ -66,6 +70,7 @@ impl CatalogStore {
                 ..self.settings.clone()
             },
             watched: watched.clone(),
+            stamps: Arc::clone(&self.stamps),
         };
         lock(&self.tasks).spawn(reader.run());
         let cell = Arc::clone(&watched.cell);
@@ -92,6 +97,7 @@ struct Reader {
     snapshot: Arc<ArcSwap<Snapshot>>,
     settings: MonitorSettings,
     watched: Watched,
+    stamps: Arc<AtomicU32>,
 }
 
 impl Reader {
@@ -100,7 +106,7 @@ impl Reader {
         loop {
             let pause = match timeout(READ_LIMIT, self.read()).await {
                 Ok(Some(catalog)) => {
-                    self.watched.cell.store(Some(Arc::new(catalog)));
+                    self.publish(catalog);
                     retry = RETRY_MIN;
                     REFRESH
                 }
@@ -118,6 +124,18 @@ impl Reader {
                 tokio::time::sleep(BURST).await;
             }
         }
+    }
+
+    /// A catalog that says what the last one said is the last one: what was judged by it holds.
+    fn publish(&self, mut catalog: Catalog) {
+        if let Some(last) = &*self.watched.cell.load() {
+            catalog.stamp = last.stamp;
+            if catalog == **last {
+                return;
+            }
+        }
+        catalog.stamp = self.stamps.fetch_add(1, Ordering::Relaxed);
+        self.watched.cell.store(Some(Arc::new(catalog)));
     }
 
     async fn read(&self) -> Option<Catalog> {

@@ -25,7 +25,7 @@ use super::login::{Arrived, Console, Presence};
 use super::orders::Given;
 use super::parting::Parting;
 use super::queue::Queue;
-use super::seen::Seen;
+use super::seen::{Seen, view};
 use super::{Proxy, notes};
 use crate::clock;
 use crate::cluster::ServerId;
@@ -315,13 +315,15 @@ impl Conversation {
             Some(told) => *told,
             None => (self.proxy.console)(text, is_admin),
         };
+        let catalog = seen.catalog.load().as_deref();
         let world = World {
             now: self.now,
             snapshot: seen.snapshot.load(),
             rules: &settings.session,
             route: &settings.route,
             texts: &self.proxy.texts,
-            catalog: seen.catalog.load().as_deref(),
+            catalog,
+            view: view(settings, catalog),
             load: &|server| self.proxy.load(server),
             server_statements_max: settings.server_statements_max,
             console: match self.console {

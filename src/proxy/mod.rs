@@ -48,6 +48,8 @@ use crate::wire::SqlState;
 /// What a reload replaces in one step.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Tells these settings from others.
+    pub stamp: u32,
     /// The limits of a session.
     pub session: Rules,
     /// Where statements go.

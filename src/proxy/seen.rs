@@ -8,7 +8,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::{Proxy, Settings};
 use crate::cluster::Snapshot;
-use crate::session::Catalog;
+use crate::session::{Catalog, View};
 
 /// The newest values, each kept until a newer one is there: looking costs one comparison. What is
 /// kept is kept alive, so an idle session drops it.
@@ -16,6 +16,12 @@ pub(super) struct Seen {
     pub(super) snapshot: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
     pub(super) settings: Cache<Arc<ArcSwap<Settings>>, Arc<Settings>>,
     pub(super) catalog: Cache<Arc<ArcSwapOption<Catalog>>, Option<Arc<Catalog>>>,
+}
+
+/// The number for judgements by these settings and this catalog. A catalog's stamp is not zero.
+pub(super) fn view(settings: &Settings, catalog: Option<&Catalog>) -> View {
+    let catalog = catalog.map_or(0, |catalog| catalog.stamp);
+    View::from(settings.stamp) << 32 | View::from(catalog)
 }
 
 impl Seen {

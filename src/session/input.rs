@@ -8,7 +8,7 @@ use super::prepared::ServerSide;
 use super::{Refusal, Rules, Texts};
 use crate::cluster::{ServerId, Snapshot};
 use crate::policy::RouteRules;
-use crate::statement::Catalog;
+use crate::statement::{Catalog, View};
 use crate::wire::backend::Table;
 use crate::wire::frame::Cut;
 
@@ -27,6 +27,8 @@ pub struct World<'a> {
     pub texts: &'a Texts,
     /// What the session's database says of names; `None` until it was read.
     pub catalog: Option<&'a Catalog>,
+    /// A number that is new whenever `route` or `catalog` is; zero remembers no judgement.
+    pub view: View,
     /// How busy a server is.
     pub load: &'a dyn Fn(ServerId) -> u32,
     /// How many prepared statements a server connection may hold.

@@ -50,7 +50,8 @@ pub use rules::Rules;
 pub use settings::Values;
 pub use texts::Texts;
 pub use transaction::Transaction;
+pub use unit::Judgement;
 
 // What a driver has to name to give a session its world and to do what it wants.
 pub use crate::policy::{AccessMethod, AccessRules, Intent, Origin, Route, RouteRules, Why};
-pub use crate::statement::Catalog;
+pub use crate::statement::{Catalog, View};

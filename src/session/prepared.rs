@@ -9,7 +9,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use quick_cache::sync::Cache;
 
 use super::settings::Values;
-use crate::statement::Facts;
+use super::unit::Judgement;
+use crate::statement::Known;
 
 /// A statement that a client prepared.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ pub struct Prepared {
     /// The parameter types as they stand in Parse: a count and that many OIDs.
     pub types: Bytes,
     /// What it is.
-    pub facts: Arc<Facts>,
+    pub facts: Arc<Known<Judgement>>,
 }
 
 /// The number of a distinct (text, parameter types).
@@ -72,7 +73,12 @@ impl Interner {
     }
 
     /// The statement with this text and these types.
-    pub fn intern(&self, text: &Bytes, types: &Bytes, facts: &Arc<Facts>) -> Arc<Prepared> {
+    pub fn intern(
+        &self,
+        text: &Bytes,
+        types: &Bytes,
+        facts: &Arc<Known<Judgement>>,
+    ) -> Arc<Prepared> {
         // The key owns its bytes: a slice would keep the whole read buffer alive.
         let key = (text.clone(), types.clone());
         if let Some(prepared) = self.known.get(&key) {
@@ -154,6 +160,7 @@ const SERVER_NAME_PREFIX: &[u8] = b"pgherd_";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::statement::Facts;
 
     fn name(id: u64) -> String {
         let mut out = BytesMut::new();
@@ -171,7 +178,7 @@ mod tests {
     #[test]
     fn equal_statements_of_two_sessions_are_one() {
         let interner = Interner::new(10);
-        let facts = Arc::new(Facts::default());
+        let facts = Arc::new(Known::new(Facts::default()));
         let text = Bytes::from_static(b"select 1");
         let first = interner.intern(&text, &Bytes::new(), &facts);
         let again = interner.intern(&Bytes::from_static(b"select 1"), &Bytes::new(), &facts);

@@ -1,13 +1,14 @@
 //! What all sessions of a process know of texts together.
 
 use super::prepared::Interner;
+use super::unit::Judgement;
 use crate::statement::FactsCache;
 
 /// The facts of texts, and the numbers of prepared statements. Both only remember what could be
 /// found out again.
 #[derive(Debug)]
 pub struct Texts {
-    pub(crate) facts: FactsCache,
+    pub(crate) facts: FactsCache<Judgement>,
     pub(crate) interner: Interner,
 }
 

@@ -14,7 +14,7 @@ use super::prepared::{Prepared, StatementId};
 use super::settings::{Done, changes_of};
 use super::{Refusal, World};
 use crate::policy::{self, CalledCode, Decision, Intent, Standing, Why};
-use crate::statement::{Access, Effect, Facts, Kind, Modes, Verb};
+use crate::statement::{Access, Effect, Facts, Kind, Known, Modes, Verb};
 use crate::wire::frame::Head;
 
 /// One message of a client, as far as it is understood before its server is known.
@@ -153,7 +153,7 @@ pub(super) enum Plan {
     /// What neither sets anything nor shapes a transaction.
     Plain,
     /// One statement that does, and nothing else.
-    One(Arc<Facts>),
+    One(Arc<Known<Judgement>>),
     /// More than one text, or more than one statement, and a transaction is shaped in them.
     Unclear,
     /// A portal whose text was bound in an earlier unit.
@@ -329,7 +329,7 @@ impl Unit {
 
 impl Unit {
     /// Notes that a text is run.
-    pub(super) fn plan_for(&mut self, facts: &Arc<Facts>) {
+    pub(super) fn plan_for(&mut self, facts: &Arc<Known<Judgement>>) {
         let carries = changes_of(facts).is_some();
         let shapes = facts.statements.iter().any(|s| s.transaction().is_some());
         self.plan = match (mem::take(&mut self.plan), carries || shapes) {
@@ -348,7 +348,7 @@ impl Unit {
     }
 
     /// Notes that a text is bound, and run with this unit. A portal with a name may be run later.
-    pub(super) fn plan_for_portal(&mut self, portal: &[u8], facts: &Arc<Facts>) {
+    pub(super) fn plan_for_portal(&mut self, portal: &[u8], facts: &Arc<Known<Judgement>>) {
         self.plan_for(facts);
         if !portal.is_empty() {
             self.keep_what_it_sets(facts);
@@ -375,26 +375,49 @@ impl Unit {
     }
 }
 
+/// What the policy says of a text.
+#[derive(Clone, Debug)]
+pub struct Judgement {
+    decision: Decision,
+    called: CalledCode,
+    /// It does nothing but change settings that the session takes along.
+    carries: bool,
+}
+
+impl Judgement {
+    fn of(world: &World<'_>, begun: Option<Modes>, facts: &Facts) -> Self {
+        let transaction = match begun {
+            Some(modes) => policy::Transaction::Begun(modes),
+            None => policy::Transaction::None,
+        };
+        let standing = Standing {
+            transaction,
+            ..Standing::FRESH
+        };
+        Self {
+            decision: policy::classify(facts, &standing, world.catalog, world.route),
+            called: policy::called_code(facts, world.catalog, world.route),
+            carries: changes_of(facts).is_some(),
+        }
+    }
+}
+
 /// Folds what a text needs and leaves into a unit.
 ///
 /// The session's own transaction and pins are left out: a unit that is bound to a connection
 /// is not routed, and whether it may write has to be known all the same.
-pub(super) fn fold(world: &World<'_>, unit: &mut Unit, facts: &Facts) {
-    let transaction = match unit.begun {
-        Some(modes) => policy::Transaction::Begun(modes),
-        None => policy::Transaction::None,
+pub(super) fn fold(world: &World<'_>, unit: &mut Unit, facts: &Known<Judgement>) {
+    let judge = |facts: &Facts| Judgement::of(world, unit.begun, facts);
+    let judgement = match unit.begun {
+        None => facts.judged(world.view, judge, Judgement::clone),
+        Some(_) => judge(facts),
     };
-    let standing = Standing {
-        transaction,
-        ..Standing::FRESH
-    };
-    let decision = policy::classify(facts, &standing, world.catalog, world.route);
+    let carries = judgement.carries;
     // Settings that are taken along are nothing that a later read has to see.
-    let carries = changes_of(facts).is_some();
-    if decision.intent == Intent::Write && !carries && !only_shapes_transactions(facts) {
+    if judgement.decision.intent == Intent::Write && !carries && !only_shapes_transactions(facts) {
         unit.traits.set(Traits::MAY_WRITE);
     }
-    match policy::called_code(facts, world.catalog, world.route) {
+    match judgement.called {
         CalledCode::Known => {}
         CalledCode::Unknown => unit.leaves.insert(Pin::Function),
         CalledCode::NotJudged => unit.traits.set(Traits::CALLS_UNJUDGED),
@@ -422,7 +445,7 @@ pub(super) fn fold(world: &World<'_>, unit: &mut Unit, facts: &Facts) {
         // What was not understood may be a COMMIT.
         unit.traits.set(Traits::COMMITS);
     }
-    unit.fold(decision);
+    unit.fold(judgement.decision);
     if !carries {
         unit.leaves.extend(Pins::left_by(facts.session_effects()));
     }

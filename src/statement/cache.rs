@@ -10,13 +10,14 @@ use quick_cache::{Equivalent, Weighter, sync::Cache};
 
 use super::TEXT_BYTES_MAX;
 use super::facts::{Effect, Facts, Kind, Learned, Reading, Statement};
+use super::known::Known;
 use super::shape::{Shape, ShapeKey, shape};
 
 /// Facts of texts that were seen before.
 #[derive(Debug)]
-pub struct FactsCache {
-    texts: Cache<TextKey, Arc<Facts>, Weight, Keyed>,
-    shapes: Cache<Shape, Arc<Facts>, Weight, Keyed>,
+pub struct FactsCache<J = ()> {
+    texts: Cache<TextKey, Arc<Known<J>>, Weight, Keyed>,
+    shapes: Cache<Shape, Arc<Known<J>>, Weight, Keyed>,
     key: ShapeKey,
 }
 
@@ -32,7 +33,7 @@ struct TextRef<'a> {
     reading: Reading,
 }
 
-impl FactsCache {
+impl<J> FactsCache<J> {
     /// An empty cache of so many bytes, with two random numbers of the process as its secret.
     pub fn new(bytes_max: u64, secret: [u64; 2]) -> Self {
         let half = bytes_max / 2;
@@ -46,7 +47,7 @@ impl FactsCache {
     }
 
     /// The facts of a text: remembered, or found now and remembered.
-    pub fn facts(&self, text: &[u8], reading: Reading) -> Arc<Facts> {
+    pub fn facts(&self, text: &[u8], reading: Reading) -> Arc<Known<J>> {
         if let Some(facts) = self.texts.get(&TextRef { text, reading }) {
             return facts;
         }
@@ -54,7 +55,7 @@ impl FactsCache {
         if let Some(facts) = shape.and_then(|shape| self.shapes.get(&shape)) {
             return facts;
         }
-        let facts = Arc::new(Facts::of(text, reading));
+        let facts = Arc::new(Known::new(Facts::of(text, reading)));
         match shape.filter(|_| facts.statements.iter().all(is_free_of_literals)) {
             Some(shape) => self.shapes.insert(shape, Arc::clone(&facts)),
             None => self.remember(text, reading, Arc::clone(&facts)),
@@ -69,10 +70,10 @@ impl FactsCache {
     /// Remembers that a replica refused a text as a write.
     pub fn learn_write(&self, text: &[u8], reading: Reading) {
         let known = self.facts(text, reading);
-        let facts = Arc::new(Facts {
+        let facts = Arc::new(Known::new(Facts {
             learned: Learned::RefusedByReplica,
             ..Facts::clone(&known)
-        });
+        }));
         if let Some(shape) = shape(self.key, text, reading)
             && facts.statements.iter().all(is_free_of_literals)
         {
@@ -91,7 +92,7 @@ impl FactsCache {
         self.texts.len().saturating_add(self.shapes.len())
     }
 
-    fn remember(&self, text: &[u8], reading: Reading, facts: Arc<Facts>) {
+    fn remember(&self, text: &[u8], reading: Reading, facts: Arc<Known<J>>) {
         if text.len() <= TEXT_BYTES_MAX {
             self.texts.insert(
                 TextKey {
@@ -119,20 +120,21 @@ pub(super) fn is_free_of_literals(statement: &Statement) -> bool {
     is_query_or_dml && !statement.effects.iter().any(has_value)
 }
 
-/// A bare entry: the key, the list of statements, one statement with a name or two.
-const ENTRY_BYTES: u64 = 640;
+/// A bare entry: the key, the list of statements, one statement with a name or two, and what was
+/// judged of it.
+const ENTRY_BYTES: u64 = 768;
 
 #[derive(Clone, Copy, Debug)]
 struct Weight;
 
-impl Weighter<TextKey, Arc<Facts>> for Weight {
-    fn weight(&self, key: &TextKey, facts: &Arc<Facts>) -> u64 {
+impl<J> Weighter<TextKey, Arc<Known<J>>> for Weight {
+    fn weight(&self, key: &TextKey, facts: &Arc<Known<J>>) -> u64 {
         weight(facts).saturating_add(u64::try_from(key.text.len()).unwrap_or(u64::MAX))
     }
 }
 
-impl Weighter<Shape, Arc<Facts>> for Weight {
-    fn weight(&self, _: &Shape, facts: &Arc<Facts>) -> u64 {
+impl<J> Weighter<Shape, Arc<Known<J>>> for Weight {
+    fn weight(&self, _: &Shape, facts: &Arc<Known<J>>) -> u64 {
         weight(facts)
     }
 }
@@ -244,7 +246,7 @@ mod tests {
         FactsCache::new(1 << 20, [11, 13])
     }
 
-    fn facts(cache: &FactsCache, text: &str) -> Arc<Facts> {
+    fn facts(cache: &FactsCache, text: &str) -> Arc<Known<()>> {
         cache.facts(text.as_bytes(), Reading::STANDARD)
     }
 
@@ -269,9 +271,10 @@ mod tests {
         let cache = cache();
         let first = facts(&cache, "SELECT set_config('a', 'b', false)");
         let second = facts(&cache, "SELECT set_config('c', 'd', false)");
-        assert_ne!(first, second);
+        assert_ne!(**first, **second);
         let plain = facts(&cache, "SELECT 1");
-        assert_ne!(plain, facts(&cache, "/* pgherd: primary */ SELECT 1"));
+        let hinted = facts(&cache, "/* pgherd: primary */ SELECT 1");
+        assert_ne!(**plain, **hinted);
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub struct Catalog {
     casts: BTreeMap<Box<str>, Box<str>>,
     /// A function that is not safe and that any expression may call unseen.
     anywhere: Option<Box<str>>,
+    /// Tells one reading of a catalog from another.
+    pub stamp: u32,
 }
 
 /// What the catalog says of one name.

@@ -199,10 +199,10 @@ proptest! {
 
     #[test]
     fn a_soup_of_sql_has_the_same_facts_with_and_without_the_cache(text in soup()) {
-        let cache = FactsCache::new(1 << 20, [3, 7]);
+        let cache = FactsCache::<()>::new(1 << 20, [3, 7]);
         let found = Facts::of(text.as_bytes(), Reading::STANDARD);
-        prop_assert_eq!(&*cache.facts(text.as_bytes(), Reading::STANDARD), &found);
-        prop_assert_eq!(&*cache.facts(text.as_bytes(), Reading::STANDARD), &found);
+        prop_assert_eq!(&**cache.facts(text.as_bytes(), Reading::STANDARD), &found);
+        prop_assert_eq!(&**cache.facts(text.as_bytes(), Reading::STANDARD), &found);
     }
 
     #[test]

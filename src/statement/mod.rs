@@ -15,6 +15,7 @@ mod cache;
 mod catalog;
 mod facts;
 mod functions;
+mod known;
 mod lexer;
 mod parse;
 mod query;
@@ -34,6 +35,7 @@ pub use facts::{
     Unparsed, Verb,
 };
 pub use functions::{Builtin, Syntax, builtin, syntax, without_catalog};
+pub use known::{Known, View};
 pub use read::{JOINS_MAX, NESTING_MAX, STATEMENTS_MAX, TEXT_BYTES_MAX, TOKENS_MAX};
 
 #[cfg(test)]

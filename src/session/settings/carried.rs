@@ -105,7 +105,7 @@ mod tests {
     use crate::statement::{FactsCache, Reading};
 
     fn changes(text: &str) -> Option<Vec<Change>> {
-        let cache = FactsCache::new(1 << 20, [1, 2]);
+        let cache = FactsCache::<()>::new(1 << 20, [1, 2]);
         changes_of(&cache.facts(text.as_bytes(), Reading::STANDARD))
     }
 

@@ -6,7 +6,7 @@ use crate::statement::{FactsCache, Reading};
 /// Plays texts that all succeed. `!` behind one means that the server answered with ROLLBACK,
 /// `lost` that the connection broke. What is set at the end is told as to a new connection.
 fn played(texts: &[&str]) -> Result<String, Doubt> {
-    let cache = FactsCache::new(1 << 20, [1, 2]);
+    let cache = FactsCache::<()>::new(1 << 20, [1, 2]);
     let mut settings = Settings::default();
     let mut in_transaction = false;
     for text in texts {

@@ -274,6 +274,7 @@ impl Room {
             route: &route,
             texts: &self.texts,
             catalog: Some(&self.catalog),
+            view: 0,
             load: &|_| 0,
             server_statements_max: 2,
             console: None,

@@ -347,6 +347,7 @@ impl Stage {
             route: &self.route,
             texts: &self.texts,
             catalog: Some(&self.catalog),
+            view: 0,
             load: &|_| 0,
             server_statements_max: self.server_statements_max,
             console: self.is_console.then_some(&console),
