@@ -481,6 +481,7 @@ impl Conversation {
         if self.session.is_idle() && self.client_input.is_empty() {
             self.client_input = BytesMut::new();
             self.outputs = Vec::new();
+            self.session.trim();
             self.seen = None;
             self.to_client.trim();
             self.to_server.trim();

@@ -4,6 +4,7 @@
 //! protocol violation and ends this session; what only our own driver could do wrong is an
 //! internal error, which ends it as well and is counted.
 
+use std::collections::VecDeque;
 use std::mem;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use super::prepared::ServerSide;
 use super::running::Running;
 use super::settings::Settings;
 use super::transaction::Transaction;
-use super::unit::Unit;
+use super::unit::{Expected, Unit};
 use super::waiting::Waiting;
 use super::{Condition, Input, Note, Output, Refusal, World, reply};
 use crate::cluster::{Epoch, ServerId};
@@ -46,9 +47,36 @@ pub struct Session {
     /// Turns among equal replicas; begins at a number of the session's own.
     pub(super) turn: u64,
     drain: bool,
+    /// What the last unit needed, for the next one.
+    pub(super) spare: Spare,
     /// When the client has been silent for too long, while it may be.
     idle_until: Option<Instant>,
 }
+
+/// Room that units use one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Spare {
+    pub(super) unit: Option<Box<Unit>>,
+    pub(super) expected: VecDeque<Expected>,
+}
+
+impl Spare {
+    /// Keeps the room of a unit that is over, unless it was a large one.
+    pub(super) fn keep(&mut self, mut unit: Box<Unit>, mut expected: VecDeque<Expected>) {
+        if unit.steps.len().max(expected.capacity()) > SPARE_STEPS_MAX {
+            return;
+        }
+        unit.reset();
+        expected.clear();
+        *self = Self {
+            unit: Some(unit),
+            expected,
+        };
+    }
+}
+
+/// A unit of more steps is not kept for the next one.
+const SPARE_STEPS_MAX: usize = 32;
 
 /// What the session must be able to see of its own writes.
 #[derive(Clone, Copy, Debug)]
@@ -156,6 +184,7 @@ impl Session {
             last_route: None,
             turn,
             drain: false,
+            spare: Spare::default(),
             idle_until: None,
         }
     }
@@ -172,6 +201,11 @@ impl Session {
     /// Whether the session is between two units and holds no connection.
     pub fn is_idle(&self) -> bool {
         matches!(self.state, State::Resting(None))
+    }
+
+    /// Gives back what is kept for the next unit.
+    pub fn trim(&mut self) {
+        self.spare = Spare::default();
     }
 
     /// Whether a statement of the client is under way.
@@ -251,7 +285,8 @@ impl Session {
                 if self.idle_until.take().is_some() {
                     out.push(Output::Arm(None));
                 }
-                self.gather(world, Box::default(), held, cut, out)
+                let unit = self.spare.unit.take().unwrap_or_default();
+                self.gather(world, unit, held, cut, out)
             }
             State::Gathering(unit, held) => self.gather(world, unit, held, cut, out),
             State::Running(running) => self.stream(world, running, cut, out),

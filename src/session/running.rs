@@ -131,7 +131,7 @@ impl Session {
         let mut running = Box::new(Running {
             unit,
             held,
-            expected: VecDeque::new(),
+            expected: mem::take(&mut self.spare.expected),
             answer,
             open,
             copy: Copy::None,
@@ -408,7 +408,12 @@ impl Session {
         status: TransactionStatus,
         out: &mut Vec<Output>,
     ) -> State {
-        let Running { unit, mut held, .. } = running;
+        let Running {
+            unit,
+            mut held,
+            expected,
+            ..
+        } = running;
         if unit.traits.has(Traits::CALLS_UNJUDGED) {
             held.condition = Condition::Discard;
         }
@@ -430,6 +435,7 @@ impl Session {
         }
         self.note_left(&unit, before, out);
         held.side.settings = self.wanted.now().cloned();
+        self.spare.keep(unit, expected);
         self.rest(world, Some(held), out)
     }
 }

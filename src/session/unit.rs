@@ -205,6 +205,16 @@ impl Traits {
 }
 
 impl Unit {
+    /// Makes it the beginning of another unit; the room for its steps stays.
+    pub(super) fn reset(&mut self) {
+        let mut steps = std::mem::take(&mut self.steps);
+        steps.clear();
+        *self = Self {
+            steps,
+            ..Self::default()
+        };
+    }
+
     /// Adds a step.
     pub(super) fn push(&mut self, step: Step) {
         self.bytes += match &step {
