@@ -4,7 +4,6 @@
 //! protocol violation and ends this session; what only our own driver could do wrong is an
 //! internal error, which ends it as well and is counted.
 
-use std::collections::VecDeque;
 use std::mem;
 use std::time::{Duration, Instant};
 
@@ -13,8 +12,9 @@ use super::pins::Pins;
 use super::prepared::ServerSide;
 use super::running::Running;
 use super::settings::Settings;
+use super::spare::Spare;
 use super::transaction::Transaction;
-use super::unit::{Expected, Unit};
+use super::unit::Unit;
 use super::waiting::Waiting;
 use super::{Condition, Input, Note, Output, Refusal, World, reply};
 use crate::cluster::{Epoch, ServerId};
@@ -52,31 +52,6 @@ pub struct Session {
     /// When the client has been silent for too long, while it may be.
     idle_until: Option<Instant>,
 }
-
-/// Room that units use one after the other.
-#[derive(Debug, Default)]
-pub(super) struct Spare {
-    pub(super) unit: Option<Box<Unit>>,
-    pub(super) expected: VecDeque<Expected>,
-}
-
-impl Spare {
-    /// Keeps the room of a unit that is over, unless it was a large one.
-    pub(super) fn keep(&mut self, mut unit: Box<Unit>, mut expected: VecDeque<Expected>) {
-        if unit.steps.len().max(expected.capacity()) > SPARE_STEPS_MAX {
-            return;
-        }
-        unit.reset();
-        expected.clear();
-        *self = Self {
-            unit: Some(unit),
-            expected,
-        };
-    }
-}
-
-/// A unit of more steps is not kept for the next one.
-const SPARE_STEPS_MAX: usize = 32;
 
 /// What the session must be able to see of its own writes.
 #[derive(Clone, Copy, Debug)]

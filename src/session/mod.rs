@@ -28,6 +28,7 @@ mod rules;
 mod running;
 mod sender;
 mod settings;
+mod spare;
 mod texts;
 mod transaction;
 mod tuning;

@@ -207,7 +207,7 @@ impl Traits {
 impl Unit {
     /// Makes it the beginning of another unit; the room for its steps stays.
     pub(super) fn reset(&mut self) {
-        let mut steps = std::mem::take(&mut self.steps);
+        let mut steps = mem::take(&mut self.steps);
         steps.clear();
         *self = Self {
             steps,
