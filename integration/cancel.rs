@@ -97,6 +97,27 @@ fn a_cancel_never_hits_the_next_user_of_the_connection() {
 }
 
 #[test]
+fn a_statement_that_runs_for_too_long_is_cancelled_on_its_server() {
+    test(async {
+        let lab = shared().await;
+        let router = Router::start(&lab.cluster, &[("limits.query_timeout", "300ms")]).await;
+        let mut raw = router.raw().await;
+        let answer = raw.query("SELECT pg_sleep(60), 'too long'").await;
+        assert_eq!(fields(&answer)[&'C'], "57014");
+        let runs = "SELECT 1 FROM pg_stat_activity WHERE state = 'active' \
+                    AND query = 'SELECT pg_sleep(60), ''too long'''";
+        for node in 0..3 {
+            let client = lab.cluster.connect(node).await.unwrap();
+            wait_until("it runs no more", Duration::from_secs(5), async || {
+                rows(&client, runs).await.is_empty()
+            })
+            .await;
+        }
+        assert_eq!(tags(&raw.query("SELECT 1").await), "TDCZ");
+    });
+}
+
+#[test]
 fn a_cancel_for_a_session_that_waits_for_a_connection_ends_its_wait() {
     test(async {
         let lab = shared().await;

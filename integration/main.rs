@@ -40,6 +40,7 @@ mod with_postgres {
     mod reload;
     mod replication;
     mod routing;
+    mod stop;
     mod tls;
     mod verifiers;
 }

@@ -112,13 +112,10 @@ fn failover_order(monitor: &MonitorHandle, reloader: &Arc<Reloader>) -> Arc<Fail
             true => LostBytes::Any,
             false => reloader.config().policy.failover.max_lost,
         };
-        let monitor = monitor.clone();
-        tokio::spawn(async move {
-            let order = Operator::Failover(policy::Order { to, accept_loss });
-            if monitor.operate(order).await.is_err() {
-                tracing::warn!("the monitor has stopped and took no order");
-            }
-        });
+        let order = Operator::Failover(policy::Order { to, accept_loss });
+        monitor
+            .operate(order)
+            .map_err(|busy| format!("{busy}: try again"))?;
         Ok("asked for a failover: SHOW FAILOVERS tells what came of it".to_owned())
     })
 }

@@ -206,16 +206,21 @@ impl App {
         true
     }
 
-    /// Stops: takes no new clients, lets running transactions end for as long as `grace`, then ends
-    /// the rest.
-    pub async fn shutdown(mut self, grace: Duration) {
+    /// Stops: takes no new clients, lets running transactions end until there is `enough` of it,
+    /// then ends the rest.
+    pub async fn shutdown(mut self, enough: impl Future<Output = ()>) {
         info!(clients = self.proxy.clients(), "shutting down");
         self.proxy.drain();
         self.stop_accepting.notify_waiters();
         self.stop_accepting.notify_one();
-        let deadline = Instant::now() + grace;
-        while self.proxy.clients() > self.proxy.replicating() && Instant::now() < deadline {
-            sleep(READY_POLL).await;
+        let all_gone = async {
+            while self.proxy.clients() > self.proxy.replicating() {
+                sleep(READY_POLL).await;
+            }
+        };
+        tokio::select! {
+            () = all_gone => {}
+            () = enough => {}
         }
         self.proxy.kill();
         let finished = async { while self.accepting.join_next().await.is_some() {} };

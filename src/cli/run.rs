@@ -1,10 +1,12 @@
 //! `pgherd run`: serves in the foreground until it is told to stop.
+#![allow(clippy::disallowed_methods, reason = "mechanism")]
 
 use std::io::{self, Write};
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::sleep;
+use tracing::{info, warn};
 
 use super::{Outcome, RunArgs};
 use crate::app::{App, ConfigSource};
@@ -47,6 +49,9 @@ pub async fn run(
     environment: &Environment,
     out: &mut (dyn Write + Send),
 ) -> io::Result<Outcome> {
+    // First of all: from here on a signal stops us in order, however far we have come.
+    let mut stop = Stop::listen()?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let path = args.config.file.clone();
     let _log = match log::init(log_format(&config), &config.log.level.to_string()) {
         Ok(handle) => handle,
@@ -59,7 +64,12 @@ pub async fn run(
         path,
         environment: environment.clone(),
     };
-    let app = match App::start(config, source).await {
+    // Names are looked up meanwhile, which can take long.
+    let started = tokio::select! {
+        started = Box::pin(App::start(config, source)) => started,
+        () = stop.told() => return Ok(Outcome::Fine),
+    };
+    let app = match started {
         Ok(app) => app,
         Err(problem) => {
             let cause = std::error::Error::source(&problem).map(|cause| format!(": {cause}"));
@@ -73,20 +83,43 @@ pub async fn run(
     if let Some(address) = app.http {
         info!(address = %address, "listening for health, metrics and status");
     }
-    wait_for_the_end(&app).await?;
-    app.shutdown(DRAIN_LIMIT).await;
+    wait_for_the_end(&app, &mut stop, &mut hangup).await;
+    let enough = async {
+        tokio::select! {
+            () = sleep(DRAIN_LIMIT) => {}
+            () = stop.told() => warn!("told to stop again: waiting for nobody any longer"),
+        }
+    };
+    app.shutdown(enough).await;
     Ok(Outcome::Fine)
 }
 
-/// Waits for SIGTERM or SIGINT; SIGHUP reloads the configuration meanwhile.
-async fn wait_for_the_end(app: &App) -> io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
+/// The signals that stop the router. The first lets transactions end, the second does not.
+struct Stop([Signal; 2]);
+
+impl Stop {
+    fn listen() -> io::Result<Self> {
+        Ok(Self([
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+        ]))
+    }
+
+    /// Waits for the next of them.
+    async fn told(&mut self) {
+        let Self([terminate, interrupt]) = self;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    }
+}
+
+/// Waits until it is told to stop; SIGHUP reloads the configuration meanwhile.
+async fn wait_for_the_end(app: &App, stop: &mut Stop, hangup: &mut Signal) {
     loop {
         tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
+            () = stop.told() => return,
             // What came of it is in the log.
             _ = hangup.recv() => drop(app.reloader.reload()),
         }

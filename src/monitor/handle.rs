@@ -11,14 +11,9 @@ use crate::clock;
 use crate::cluster::{ServerId, Snapshot};
 use crate::policy::{Event, Operator, Rules};
 
-/// The monitor is gone; the program is stopping.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the monitor has stopped")]
-pub struct MonitorStopped;
-
 /// The monitor has stopped, or does not keep up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the monitor takes no new rules now")]
+#[error("the monitor takes no orders now")]
 pub struct MonitorBusy;
 
 /// A place for new rules in the monitor's queue.
@@ -88,13 +83,15 @@ impl MonitorHandle {
         place.map(PlaceForRules).map_err(|_full| MonitorBusy)
     }
 
-    /// Gives an operator's command.
+    /// Gives an operator's command. What comes of it is in the records.
     ///
     /// # Errors
     ///
-    /// When the monitor has stopped.
-    pub async fn operate(&self, operator: Operator) -> Result<(), MonitorStopped> {
-        self.send(Event::Operator(operator)).await
+    /// When the monitor has stopped, or does not keep up.
+    pub fn operate(&self, operator: Operator) -> Result<(), MonitorBusy> {
+        let place = self.events.try_reserve().map_err(|_full| MonitorBusy)?;
+        place.send(Event::Operator(operator));
+        Ok(())
     }
 
     /// Stops all its tasks and waits for them.
@@ -106,12 +103,5 @@ impl MonitorHandle {
         {
             tracing::error!(%error, "the monitor ended badly");
         }
-    }
-
-    async fn send(&self, event: Event) -> Result<(), MonitorStopped> {
-        self.events
-            .send(event)
-            .await
-            .map_err(|_closed| MonitorStopped)
     }
 }

@@ -29,7 +29,7 @@ use std::time::Duration;
 use crate::policy::{Configured, Remembered, Rules};
 
 pub use events::{MonitorEvent, Recorded};
-pub use handle::{MonitorBusy, MonitorHandle, MonitorStopped, PlaceForRules};
+pub use handle::{MonitorBusy, MonitorHandle, PlaceForRules};
 
 /// Who we are when we look at the servers.
 #[derive(Clone, PartialEq, Eq)]

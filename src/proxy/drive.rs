@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use bytes::BytesMut;
 use futures_util::FutureExt;
+use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep_until};
 use tracing::debug;
 
@@ -68,6 +69,8 @@ pub(super) struct Conversation {
     /// What is known of the world; given back with the buffers of an idle session.
     seen: Option<Seen>,
     presence: Presence,
+    /// Cancels of our own that are on their way to a server.
+    cancelling: Option<Box<JoinSet<()>>>,
     alarm: Option<Pin<Box<Sleep>>>,
     outputs: Vec<Output>,
     /// The time when the conversation was last woken: one reading for all that follows from it.
@@ -132,6 +135,7 @@ impl Conversation {
             catalog,
             seen: None,
             presence: arrived.presence,
+            cancelling: None,
             alarm: None,
             outputs: Vec::new(),
             now: clock::now(),
@@ -156,6 +160,12 @@ impl Conversation {
         let taken = self.to_client.write_all(&mut self.client, LAST_WORD_MAX);
         if let Err(error) = taken.await {
             debug!(session = self.card.client, error = %error, "client did not take its last word");
+        }
+        // What was to be cancelled would run on without anybody who wants it.
+        let cancelling = self.cancelling.take();
+        drop(self);
+        if let Some(mut cancelling) = cancelling {
+            while cancelling.join_next().await.is_some() {}
         }
     }
 
@@ -491,11 +501,14 @@ impl Conversation {
     }
 
     /// Cancels what the session runs, because it took too long.
-    fn cancel_own(&self) {
-        if let Some(flight) = self.presence.cancel.begin() {
-            let proxy = Arc::clone(&self.proxy);
-            tokio::spawn(async move { flight.fly(&proxy).await });
-        }
+    fn cancel_own(&mut self) {
+        let Some(flight) = self.presence.cancel.begin() else {
+            return;
+        };
+        let proxy = Arc::clone(&self.proxy);
+        let cancelling = self.cancelling.get_or_insert_default();
+        while cancelling.try_join_next().is_some() {}
+        cancelling.spawn(async move { flight.fly(&proxy).await });
     }
 
     fn show_state(&mut self) {

@@ -134,7 +134,7 @@ impl Stage {
         if let Some(load) = &mut self.load {
             load.stop().await;
         }
-        self.app.shutdown(DRAIN_LIMIT).await;
+        self.app.shutdown(sleep(DRAIN_LIMIT)).await;
         Ok(self.cluster.shutdown().await?)
     }
 
