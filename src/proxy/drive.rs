@@ -15,28 +15,24 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use bytes::BytesMut;
-use futures_util::FutureExt;
 use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep_until};
 use tracing::debug;
 
 use super::doorbell::ring;
-use super::lent::{Lent, denial};
+use super::lent::Lent;
 use super::login::{Arrived, Console, Presence};
 use super::orders::Given;
-use super::parting::Parting;
 use super::queue::Queue;
 use super::seen::{Seen, view};
 use super::{Proxy, notes};
 use crate::clock;
-use crate::cluster::ServerId;
 use crate::net::Stream;
 use crate::session::{
-    Catalog, Condition, ConsoleReply, Input, Intent, Note, Output, Refusal, Route, ServerSide,
-    Session, World,
+    Catalog, ConsoleReply, Input, Note, Output, Refusal, Route, ServerSide, Session, World,
 };
 use crate::telemetry::{ClientEntry, ClientState, Hold};
-use crate::upstream::{self, GetError, Lease, PoolHandle};
+use crate::upstream::{self, PoolHandle};
 use crate::wire::{FrameError, Splitter, backend};
 
 /// What is counted and shown of a session.
@@ -51,36 +47,36 @@ pub(super) struct Card {
 
 /// A session with its sockets.
 pub(super) struct Conversation {
-    proxy: Arc<Proxy>,
+    pub(super) proxy: Arc<Proxy>,
     session: Session,
-    card: Card,
-    client: Stream,
-    client_input: BytesMut,
-    client_cut: Splitter,
+    pub(super) card: Card,
+    pub(super) client: Stream,
+    pub(super) client_input: BytesMut,
+    pub(super) client_cut: Splitter,
     to_client: Queue,
-    to_server: Queue,
-    server: Option<Lent>,
-    pools: Vec<PoolHandle<Option<Box<ServerSide>>>>,
-    login: Arc<upstream::Login>,
+    pub(super) to_server: Queue,
+    pub(super) server: Option<Lent>,
+    pub(super) pools: Vec<PoolHandle<Option<Box<ServerSide>>>>,
+    pub(super) login: Arc<upstream::Login>,
     console: Console,
     /// What came of an order that took its time, for the session that asks for it next.
     told: Option<Box<ConsoleReply>>,
     catalog: Arc<ArcSwapOption<Catalog>>,
     /// What is known of the world; given back with the buffers of an idle session.
     seen: Option<Seen>,
-    presence: Presence,
+    pub(super) presence: Presence,
     /// Cancels of our own that are on their way to a server.
-    cancelling: Option<Box<JoinSet<()>>>,
+    pub(super) cancelling: Option<Box<JoinSet<()>>>,
     alarm: Option<Pin<Box<Sleep>>>,
     outputs: Vec<Output>,
     /// The time when the conversation was last woken: one reading for all that follows from it.
-    now: Instant,
-    end: End,
+    pub(super) now: Instant,
+    pub(super) end: End,
 }
 
 /// How near the end of the conversation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+pub(super) enum End {
     /// It goes on.
     No,
     /// The client sends no more.
@@ -88,15 +84,6 @@ enum End {
     /// What waits for the client is written, then it is over.
     Closing,
 }
-
-/// How the wait for a connection ended.
-enum Wait {
-    Over(Got),
-    ClientGone,
-    CalledOff,
-}
-
-type Got = Result<Lease<Option<Box<ServerSide>>>, GetError>;
 
 /// What woke the conversation.
 #[derive(Clone, Copy, Debug, Default)]
@@ -378,114 +365,6 @@ impl Conversation {
         }
     }
 
-    /// Gets a server connection, or says why there is none. A client that goes away meanwhile is
-    /// noticed.
-    async fn lease(&mut self, route: &Route) -> Input {
-        let server = route.server;
-        let pool = match self.pool(server) {
-            Ok(pool) => pool,
-            Err(error) => return Input::Denied(denial(server, &error)),
-        };
-        let epoch = (route.intent == Intent::Write).then_some(route.epoch);
-        let deadline = self.proxy.deadline(self.now);
-        let got = {
-            let mut get = std::pin::pin!(pool.get(epoch, deadline, self.now));
-            if let Some(got) = get.as_mut().now_or_never() {
-                return self.leased(server, got);
-            }
-            let client = std::pin::pin!(read_ahead(&mut self.client, &mut self.client_input));
-            let called_off = std::pin::pin!(self.presence.bell.heard(ring::CANCEL | ring::KILL));
-            tokio::select! {
-                biased;
-                got = get => Wait::Over(got),
-                () = client => Wait::ClientGone,
-                () = called_off => Wait::CalledOff,
-            }
-        };
-        self.now = clock::now();
-        match got {
-            Wait::ClientGone => {
-                self.end = End::Closing;
-                Input::ClientGone
-            }
-            Wait::CalledOff => {
-                self.presence.bell.forget(ring::CANCEL);
-                Input::Cancel
-            }
-            Wait::Over(got) => self.leased(server, got),
-        }
-    }
-
-    /// What the session is told of the connection that it asked for.
-    fn leased(&mut self, server: ServerId, got: Got) -> Input {
-        match got {
-            Err(error) => {
-                if let GetError::Connect(connect) = &error
-                    && connect.retry()
-                {
-                    (self.proxy.on_loss)(server);
-                }
-                self.proxy.note_refused_secret(&self.login, &error);
-                Input::Denied(denial(server, &error))
-            }
-            Ok(mut lease) => {
-                self.proxy.count_lent(server);
-                let side = lease.state.take().unwrap_or_default();
-                self.take_up(Lent::new(lease));
-                Input::Granted { server, side }
-            }
-        }
-    }
-
-    fn pool(&mut self, server: ServerId) -> Result<PoolHandle<Option<Box<ServerSide>>>, GetError> {
-        if let Some(pool) = self.pools.iter().find(|pool| pool.server() == server) {
-            return Ok(pool.clone());
-        }
-        let pool = self.proxy.upstreams.pool(server, &self.login)?;
-        self.pools.push(pool.clone());
-        Ok(pool)
-    }
-
-    fn give_back(&mut self, condition: Condition, side: Box<ServerSide>) {
-        let Some(Lent { lease, cut, .. }) = self.server.take() else {
-            debug_assert!(false, "a connection is given back that nobody has");
-            return;
-        };
-        self.proxy.count_returned(lease.server);
-        self.card.entry.set_server(None);
-        if !cut.is_between_frames() {
-            // The client has a part of a message, and takes whatever comes next for its rest.
-            self.end = End::Closing;
-        }
-        // A client may be in the middle of copy data that its server does not want any more. Nobody
-        // else may get a connection that waits for the rest of a frame.
-        let at_rest = self.to_server.is_empty()
-            && cut.is_between_frames()
-            && self.client_cut.is_between_frames();
-        self.to_server.clear();
-        let parting = Parting {
-            lease,
-            side,
-            condition: if at_rest {
-                condition
-            } else {
-                Condition::Discard
-            },
-            flights: self.presence.cancel.put_down(),
-        };
-        parting.begin(self.now);
-    }
-
-    /// Runs on a connection from now on.
-    fn take_up(&mut self, lent: Lent) {
-        let server = lent.lease.server;
-        self.card.entry.set_server(Some(server));
-        if let Some(key) = &lent.lease.cancel_key {
-            self.presence.cancel.aim(server, key.clone());
-        }
-        self.server = Some(lent);
-    }
-
     /// Gives the buffers of an idle session back.
     fn trim(&mut self) {
         if self.session.is_idle() && self.client_input.is_empty() {
@@ -498,17 +377,6 @@ impl Conversation {
             self.client.trim();
             self.presence.bell.slim_down();
         }
-    }
-
-    /// Cancels what the session runs, because it took too long.
-    fn cancel_own(&mut self) {
-        let Some(flight) = self.presence.cancel.begin() else {
-            return;
-        };
-        let proxy = Arc::clone(&self.proxy);
-        let cancelling = self.cancelling.get_or_insert_default();
-        while cancelling.try_join_next().is_some() {}
-        cancelling.spawn(async move { flight.fly(&proxy).await });
     }
 
     fn show_state(&mut self) {
@@ -588,25 +456,11 @@ impl Conversation {
     }
 }
 
-/// Takes in what a client sends while it waits for a connection, up to a bound; resolves when the
-/// client is gone.
-pub(super) async fn read_ahead(client: &mut Stream, input: &mut BytesMut) {
-    loop {
-        if input.len() >= READ_AHEAD_MAX {
-            return std::future::pending().await;
-        }
-        match client.read(input, READ_MIN).await {
-            Ok(0) | Err(_) => return,
-            Ok(_) => {}
-        }
-    }
-}
-
 /// What a session reads at a time. Most messages fit.
 pub(super) const READ_MIN: usize = 8 << 10;
 /// One side is not read while so many bytes wait for the other.
 pub(super) const QUEUE_HIGH: usize = 256 << 10;
 /// What is taken in of a client while it is not its turn.
-const READ_AHEAD_MAX: usize = 64 << 10;
+pub(super) const READ_AHEAD_MAX: usize = 64 << 10;
 /// How long a client may take to read why it is over, and what came before that.
 const LAST_WORD_MAX: Duration = Duration::from_secs(10);

@@ -11,6 +11,7 @@ mod accept;
 mod cancel;
 mod doorbell;
 mod drive;
+mod lease;
 mod lent;
 mod login;
 mod notes;

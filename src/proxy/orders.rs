@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use tracing::{info, warn};
 
 use super::doorbell::{Doorbell, ring};
-use super::drive::read_ahead;
+use super::lease::read_ahead;
 use super::login::CONSOLE_DATABASES;
 use super::{Proxy, SwitchState, lock};
 use crate::clock;
