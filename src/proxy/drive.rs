@@ -330,7 +330,16 @@ impl Conversation {
             paused: self.console == Console::No
                 && self.proxy.state.switches.is_paused(&self.card.database),
         };
-        self.session.handle(&world, input, &mut outputs);
+        let mut input = Some(input);
+        while let Some(next) = input.take() {
+            let is_answer = matches!(next, Input::Server(_));
+            let from = outputs.len();
+            self.session.handle(&world, next, &mut outputs);
+            // An answer is most often several messages that came in one piece.
+            if is_answer && goes_on(&outputs, from) {
+                input = self.server.as_mut().and_then(Lent::next_whole);
+            }
+        }
         let mut wanted = None;
         for output in outputs.drain(..) {
             match output {
@@ -456,6 +465,15 @@ impl Conversation {
     }
 }
 
+/// Whether what is wanted from here on leaves the connection as it is, so that its next message can
+/// be handled before anything is done.
+fn goes_on(outputs: &[Output], from: usize) -> bool {
+    let leaves = |output: &Output| matches!(output, Output::ToClient(_) | Output::Note(_));
+    outputs.len() < TOGETHER_MAX && outputs.iter().skip(from).all(leaves)
+}
+
+/// So much is wanted at once before it is done.
+const TOGETHER_MAX: usize = 32;
 /// What a session reads at a time. Most messages fit.
 pub(super) const READ_MIN: usize = 8 << 10;
 /// One side is not read while so many bytes wait for the other.

@@ -7,7 +7,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::drive::{QUEUE_HIGH, READ_MIN};
 use crate::cluster::ServerId;
-use crate::session::{Denial, Refusal, ServerSide};
+use crate::session::{Denial, Input, Refusal, ServerSide};
 use crate::upstream::{GetError, Lease};
 use crate::wire::{Limits, Splitter};
 
@@ -26,6 +26,15 @@ impl Lent {
             cut: Splitter::server(Limits::default()),
             room: READ_MIN,
         }
+    }
+
+    /// The next of the messages that are here. What makes no sense stays, for whoever looks next.
+    pub(super) fn next_whole(&mut self) -> Option<Input> {
+        self.cut
+            .next(&mut self.lease.input)
+            .ok()
+            .flatten()
+            .map(Input::Server)
     }
 
     /// Reads from the server unless the client has enough to take, and says whether the server
