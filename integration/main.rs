@@ -40,6 +40,7 @@ mod with_postgres {
     mod reload;
     mod replication;
     mod routing;
+    mod sockets;
     mod stop;
     mod tls;
     mod verifiers;

@@ -43,6 +43,8 @@ type Pools = Upstreams<Option<Box<ServerSide>>>;
 pub struct App {
     /// Where clients come in.
     pub addresses: Vec<SocketAddr>,
+    /// The file of the Unix socket where they come in, too.
+    pub unix_socket: Option<PathBuf>,
     /// Where health, metrics and status are.
     pub http: Option<SocketAddr>,
     /// The monitor of the cluster.
@@ -62,6 +64,15 @@ pub struct App {
 /// Why a router could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
+    /// The Unix socket could not be opened.
+    #[error("could not listen on {path}")]
+    ListenUnix {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        cause: io::Error,
+    },
     /// A listener could not be opened.
     #[error("could not listen on {address}")]
     Listen {
@@ -106,6 +117,7 @@ impl App {
         for address in &config.listen.postgres {
             listeners.push(open(address).await?);
         }
+        let door = open_unix(&config, &listeners)?;
         let http = match &config.listen.http {
             Some(address) => Some(open(address).await?),
             None => None,
@@ -141,6 +153,7 @@ impl App {
                 .iter()
                 .filter_map(|(_, address)| *address)
                 .collect(),
+            unix_socket: door.as_ref().map(|door| door.path().to_owned()),
             http: http.as_ref().and_then(|(_, address)| *address),
             monitor,
             telemetry,
@@ -152,22 +165,26 @@ impl App {
             stop_accepting: Arc::default(),
             stop_serving: Arc::default(),
         };
-        app.spawn(listeners, http, sources, upstreams);
+        let tcp = listeners
+            .into_iter()
+            .map(|(listener, _)| net::Listener::Tcp(listener));
+        let doors = tcp.chain(door.map(net::Listener::Unix)).collect();
+        app.spawn(doors, http, sources, upstreams);
         Ok(app)
     }
 
     /// Starts the tasks. Each of them ends by one of the two stops.
     fn spawn(
         &mut self,
-        listeners: Vec<Listener>,
+        doors: Vec<net::Listener>,
         http: Option<Listener>,
         sources: admin::ConsoleSources,
         upstreams: Arc<Pools>,
     ) {
-        for (listener, _) in listeners {
+        for door in doors {
             let stop = notified(&self.stop_accepting);
             self.accepting
-                .spawn(proxy::serve(Arc::clone(&self.proxy), listener, stop));
+                .spawn(proxy::serve(Arc::clone(&self.proxy), door, stop));
         }
         if let Some((listener, _)) = http {
             let stop = notified(&self.stop_serving);
@@ -263,6 +280,21 @@ async fn open(address: &Address) -> Result<Listener, AppError> {
         }
     }
     Err(failed(last))
+}
+
+/// Opens the Unix socket, if there is to be one. It is named by the port of the first listener.
+fn open_unix(config: &Config, listeners: &[Listener]) -> Result<Option<net::UnixDoor>, AppError> {
+    let Some((directory, mode)) = &config.listen.unix_socket else {
+        return Ok(None);
+    };
+    let port = listeners
+        .iter()
+        .find_map(|(_, bound)| Some(bound.as_ref()?.port()));
+    let path = net::socket_path(directory, port.unwrap_or_default());
+    match net::listen_unix(&path, *mode) {
+        Ok(door) => Ok(Some(door)),
+        Err(cause) => Err(AppError::ListenUnix { path, cause }),
+    }
 }
 
 fn start_monitor(config: &Config, settings: MonitorSettings) -> Result<MonitorHandle, AppError> {

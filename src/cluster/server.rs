@@ -65,6 +65,12 @@ pub struct AddressError(String);
 impl Address {
     /// PostgreSQL's own port, taken when none is written.
     pub const DEFAULT_PORT: u16 = 5432;
+
+    /// The directory with the server's Unix socket, when the host is one: as libpq takes it, a host
+    /// that begins with a slash is.
+    pub fn directory(&self) -> Option<&str> {
+        self.host.starts_with('/').then_some(&self.host)
+    }
 }
 
 impl fmt::Display for Address {
@@ -138,6 +144,14 @@ mod tests {
         let address: Address = "[::1]:6001".parse().unwrap();
         assert_eq!(address.to_string(), "[::1]:6001");
         assert!("::1:6001".parse::<Address>().is_err());
+    }
+
+    #[test]
+    fn a_host_that_begins_with_a_slash_is_a_directory() {
+        let address: Address = "/run/postgresql:5433".parse().unwrap();
+        assert_eq!(address.directory(), Some("/run/postgresql"));
+        assert_eq!(address.port, 5433);
+        assert_eq!("pg1".parse::<Address>().unwrap().directory(), None);
     }
 
     #[test]

@@ -152,8 +152,24 @@ impl<'a> Builder<'a> {
         }
         Listen {
             postgres,
+            unix_socket: self.unix_socket(),
             http,
             tls: self.listen_tls(),
+        }
+    }
+
+    fn unix_socket(&mut self) -> Option<(PathBuf, u32)> {
+        let directory = self.path("listen.unix_socket_dir");
+        let entry = self.entry("listen.unix_socket_mode")?;
+        let text = entry.value.to_string();
+        let digits = text.trim_matches('"');
+        match u32::from_str_radix(digits, 8) {
+            Ok(mode) if mode <= 0o777 => Some((directory?, mode)),
+            _ => {
+                let message = format!("expected octal digits like \"0770\", got {text}");
+                self.error(Code::OutOfRange, entry.place, message, None);
+                None
+            }
         }
     }
 

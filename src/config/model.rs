@@ -46,6 +46,8 @@ pub struct Config {
 pub struct Listen {
     /// For clients; at least one.
     pub postgres: Vec<Address>,
+    /// The directory of the Unix socket for clients, and the mode of its file.
+    pub unix_socket: Option<(PathBuf, u32)>,
     /// For health, metrics and status.
     pub http: Option<Address>,
     /// How connections of clients are encrypted.

@@ -102,7 +102,7 @@ mod tests {
     fn a_key_like_no_other_gets_the_list() {
         assert_eq!(
             suggest_for("listen.zzzzzzzzzzzz"),
-            "known here: postgres, http, tls"
+            "known here: postgres, unix_socket_dir, unix_socket_mode, http, tls"
         );
     }
 

@@ -47,6 +47,21 @@ const CLIENTS: &[Setting] = &[
         "Where clients connect: `host:port`, or a list of them.",
     ),
     row(
+        "listen.unix_socket_dir",
+        Kind::Text,
+        "",
+        Restart,
+        "The directory where clients find a Unix socket, `.s.PGSQL.PORT` with the port of \
+         `listen.postgres`. `\"\"` makes none.",
+    ),
+    row(
+        "listen.unix_socket_mode",
+        Kind::Text,
+        "0777",
+        Restart,
+        "Who may connect by the Unix socket: its mode in octal digits, as of `chmod`.",
+    ),
+    row(
         "listen.http",
         Kind::Text,
         "127.0.0.1:8432",

@@ -11,9 +11,10 @@ pub(super) const CLUSTER: &[Setting] = &[
         kind: Kind::List,
         default: None,
         applies: Restart,
-        doc: "The servers of the cluster: `host`, `host:port`, or `name=host:port`. Roles are \
-              discovered, not declared. Without a name a server is called by its host, or by \
-              `host:port` where two share a host.",
+        doc: "The servers of the cluster: `host`, `host:port`, or `name=host:port`; a host that \
+              begins with a slash is the directory of a Unix socket. \
+              Roles are discovered, not declared. Without a name a server is called by its host, \
+              or by `host:port` where two share a host.",
     },
     row(
         "cluster.*.databases",

@@ -115,6 +115,20 @@ fn the_environment_overrides_the_file() {
 }
 
 #[test]
+fn the_mode_of_a_socket_is_octal() {
+    let text = |mode: &str| {
+        let lines = format!("unix_socket_dir = \"/run/x\"\nunix_socket_mode = \"{mode}\"");
+        with("listen", &lines)
+    };
+    let config = read(&text("0770"));
+    assert_eq!(config.listen.unix_socket, Some(("/run/x".into(), 0o770)));
+    for mode in ["", "0888", "1777", "rwx", "-1"] {
+        assert_eq!(codes(&text(mode)), [105], "{mode}");
+    }
+    assert_eq!(read(MINIMAL).listen.unix_socket, None);
+}
+
+#[test]
 fn a_container_needs_no_file() {
     let variables = [
         ("PGHERD_HOSTS", "pg1,pg2:5433"),
@@ -142,7 +156,7 @@ fn a_wrong_variable_is_named() {
     assert_eq!(
         problems.to_string(),
         "error[PGH-0107]: unknown key `prt` in [listen]\n  --> environment variable \
-         PGHERD_LISTEN__PRT\n   = known here: postgres, http, tls\n1 error\n"
+         PGHERD_LISTEN__PRT\n   = known here: postgres, unix_socket_dir, unix_socket_mode, http, tls\n1 error\n"
     );
 }
 

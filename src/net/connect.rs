@@ -2,12 +2,13 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
 
-use super::Stream;
+use super::{Stream, socket_path};
 use crate::clock;
 use crate::cluster::Address;
 
@@ -21,6 +22,13 @@ use crate::cluster::Address;
 /// The error of the last address that was tried; `TimedOut` when the time was up; `NotFound` when
 /// the name has no address, or the resolver gave none.
 pub async fn connect(address: &Address, limit: Duration) -> io::Result<Stream> {
+    if let Some(directory) = address.directory() {
+        let path = socket_path(Path::new(directory), address.port);
+        return match timeout(limit, UnixStream::connect(path)).await {
+            Ok(connected) => connected.map(Stream::Unix),
+            Err(_elapsed) => Err(io::ErrorKind::TimedOut.into()),
+        };
+    }
     let deadline = clock::now() + limit;
     let candidates = resolve(address, limit).await?;
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");

@@ -7,6 +7,47 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::{Stream, UnixDoor};
+
+/// A listening socket for clients.
+#[derive(Debug)]
+pub enum Listener {
+    /// TCP.
+    Tcp(TcpListener),
+    /// In the file system of this machine.
+    Unix(UnixDoor),
+}
+
+/// Who has connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// Somebody at this address.
+    Host(SocketAddr),
+    /// A process of this machine, of the user with this number if the kernel tells it.
+    Local(Option<u32>),
+}
+
+impl Listener {
+    /// Waits for the next connection. May be dropped and called again.
+    ///
+    /// # Errors
+    ///
+    /// What the socket says; it may go on working.
+    pub async fn accept(&self) -> io::Result<(Stream, Caller)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                Ok((Stream::Plain(stream), Caller::Host(peer)))
+            }
+            Self::Unix(door) => {
+                let (stream, _unnamed) = door.listener.accept().await?;
+                let uid = stream.peer_cred().ok().map(|peer| peer.uid());
+                Ok((Stream::Unix(stream), Caller::Local(uid)))
+            }
+        }
+    }
+}
+
 /// Opens a listening socket.
 ///
 /// The address may be taken again at once after a restart; a version six address does not take

@@ -11,8 +11,10 @@ mod connect;
 mod listen;
 mod stream;
 mod tls;
+mod unix;
 
 pub use connect::connect;
-pub use listen::{listen, tune};
+pub use listen::{Caller, Listener, listen, tune};
 pub use stream::{Idle, Stream};
 pub use tls::{AcceptorFiles, Encrypted, PeerCertificate, TlsAcceptor, TlsError, TlsFile};
+pub use unix::{UnixDoor, listen_unix, socket_path, user_name};

@@ -6,13 +6,13 @@
 
 use std::future::Future;
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use socket2::SockRef;
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use super::tls::{Encrypted, PeerCertificate};
 
@@ -23,6 +23,8 @@ pub enum Stream {
     Plain(TcpStream),
     /// TCP with TLS. What was once offered for writing has to be offered again until it is taken.
     Tls(Box<Encrypted>),
+    /// A Unix socket.
+    Unix(UnixStream),
 }
 
 impl Stream {
@@ -48,6 +50,15 @@ impl Stream {
                 read.poll(context)
             }
             Self::Tls(stream) => stream.poll_read(context, buffer, max),
+            Self::Unix(stream) => {
+                if buffer.capacity().saturating_sub(buffer.len()) < max {
+                    std::task::ready!(stream.poll_read_ready(context))?;
+                    buffer.reserve(max);
+                }
+                let mut room = buffer.limit(max);
+                let read = std::pin::pin!(stream.read_buf(&mut room));
+                read.poll(context)
+            }
         }
     }
 
@@ -60,6 +71,7 @@ impl Stream {
         match self {
             Self::Plain(stream) => stream.try_write(bytes),
             Self::Tls(stream) => stream.try_write_vectored(&[IoSlice::new(bytes)]),
+            Self::Unix(stream) => stream.try_write(bytes),
         }
     }
 
@@ -72,6 +84,7 @@ impl Stream {
         match self {
             Self::Plain(stream) => stream.try_write_vectored(slices),
             Self::Tls(stream) => stream.try_write_vectored(slices),
+            Self::Unix(stream) => stream.try_write_vectored(slices),
         }
     }
 
@@ -82,6 +95,7 @@ impl Stream {
         let read = match self {
             Self::Plain(stream) => stream.try_read(&mut byte),
             Self::Tls(stream) => return stream.check_idle(),
+            Self::Unix(stream) => stream.try_read(&mut byte),
         };
         match read {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Idle::Silent,
@@ -96,12 +110,20 @@ impl Stream {
     ///
     /// When the runtime shuts down.
     pub async fn writable(&self) -> io::Result<()> {
-        self.socket().writable().await
+        match self {
+            Self::Plain(stream) => stream.writable().await,
+            Self::Tls(stream) => stream.socket().writable().await,
+            Self::Unix(stream) => stream.writable().await,
+        }
     }
 
     /// Polls what [`Stream::writable`] waits for. One task at a time is woken.
     pub fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.socket().poll_write_ready(context)
+        match self {
+            Self::Plain(stream) => stream.poll_write_ready(context),
+            Self::Tls(stream) => stream.socket().poll_write_ready(context),
+            Self::Unix(stream) => stream.poll_write_ready(context),
+        }
     }
 
     /// Waits for bytes and reads at most `max` of them; `Ok(0)` means that the peer closed. Losing
@@ -142,22 +164,18 @@ impl Stream {
         keepalive: Option<Duration>,
         user_timeout: Option<Duration>,
     ) -> io::Result<()> {
-        super::tune(self.socket(), keepalive, user_timeout)
-    }
-
-    /// The address at the other end.
-    ///
-    /// # Errors
-    ///
-    /// When the socket is not connected any more.
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.socket().peer_addr()
+        match self {
+            Self::Plain(stream) => super::tune(stream, keepalive, user_timeout),
+            Self::Tls(stream) => super::tune(stream.socket(), keepalive, user_timeout),
+            // No network is between, and the kernel knows of each other's end.
+            Self::Unix(_) => Ok(()),
+        }
     }
 
     /// Gives the buffers of a silent stream back.
     pub fn trim(&mut self) {
         match self {
-            Self::Plain(_) => {}
+            Self::Plain(_) | Self::Unix(_) => {}
             Self::Tls(stream) => stream.trim(),
         }
     }
@@ -165,7 +183,7 @@ impl Stream {
     /// Whether it is encrypted, and both sides agreed by ALPN to speak PostgreSQL's protocol.
     pub fn is_agreed(&self) -> bool {
         match self {
-            Self::Plain(_) => false,
+            Self::Plain(_) | Self::Unix(_) => false,
             Self::Tls(stream) => stream.is_agreed(),
         }
     }
@@ -174,7 +192,7 @@ impl Stream {
     /// against `client_ca_file`; that of a server as far as `tls` says.
     pub fn peer_certificate(&self) -> Option<PeerCertificate> {
         match self {
-            Self::Plain(_) => None,
+            Self::Plain(_) | Self::Unix(_) => None,
             Self::Tls(stream) => stream.peer_certificate(),
         }
     }
@@ -182,15 +200,17 @@ impl Stream {
     /// What the channel binding `tls-server-end-point` binds to on a connection to a server.
     pub fn peer_end_point(&self) -> Option<Bytes> {
         match self {
-            Self::Plain(_) => None,
+            Self::Plain(_) | Self::Unix(_) => None,
             Self::Tls(stream) => stream.peer_end_point(),
         }
     }
 
-    fn socket(&self) -> &TcpStream {
+    /// The socket itself, for what is neither read nor written in order.
+    pub fn raw(&self) -> SockRef<'_> {
         match self {
-            Self::Plain(stream) => stream,
-            Self::Tls(stream) => stream.socket(),
+            Self::Plain(stream) => SockRef::from(stream),
+            Self::Tls(stream) => SockRef::from(stream.socket()),
+            Self::Unix(stream) => SockRef::from(stream),
         }
     }
 }
@@ -247,7 +267,10 @@ mod tests {
         let (mut near, mut far) = pair().await;
         assert_eq!(near.check_idle(), Idle::Silent);
         far.write_all(b"N").await.unwrap();
-        near.socket().readable().await.unwrap();
+        let Stream::Plain(socket) = &near else {
+            panic!("it is plain");
+        };
+        socket.readable().await.unwrap();
         assert_eq!(near.check_idle(), Idle::Spoke);
         drop(far);
         let mut buffer = BytesMut::new();

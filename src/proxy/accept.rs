@@ -1,29 +1,27 @@
 //! Takes connections in, and bounds how many there are.
 
 use std::io::{self, Read as _};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use socket2::SockRef;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use super::drive::Conversation;
 use super::login::{Entered, TOO_MANY};
+use super::peer::Peer;
 use super::places::{Place, Places};
 use super::{Proxy, login};
-use crate::net::Stream;
+use crate::net::{Caller, Listener, Stream};
 use crate::telemetry::LoginResult;
 use crate::wire::{ErrorFields, Severity, SqlState, backend};
 
 /// Accepts clients until `stop` resolves, then waits for the sessions that it started.
 ///
 /// The sessions end by themselves after [`Proxy::drain`] or [`Proxy::kill`].
-pub async fn serve(proxy: Arc<Proxy>, listener: TcpListener, stop: impl Future<Output = ()>) {
+pub async fn serve(proxy: Arc<Proxy>, listener: Listener, stop: impl Future<Output = ()>) {
     let mut sessions = JoinSet::new();
     let mut stop = std::pin::pin!(stop);
     loop {
@@ -31,9 +29,9 @@ pub async fn serve(proxy: Arc<Proxy>, listener: TcpListener, stop: impl Future<O
             () = &mut stop => break,
             Some(_ended) = sessions.join_next() => {}
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => match proxy.place_for_login(peer.ip()) {
+                Ok((stream, caller)) => match proxy.place_for_login(caller) {
                     Some(place) => {
-                        sessions.spawn(session(Arc::clone(&proxy), stream, place));
+                        sessions.spawn(session(Arc::clone(&proxy), stream, caller, place));
                     }
                     None => turn_away(&proxy, &stream),
                 },
@@ -50,17 +48,13 @@ pub async fn serve(proxy: Arc<Proxy>, listener: TcpListener, stop: impl Future<O
 }
 
 /// One client, from its first byte to its last.
-async fn session(proxy: Arc<Proxy>, stream: TcpStream, place: Place) {
+async fn session(proxy: Arc<Proxy>, stream: Stream, caller: Caller, place: Place) {
     let client = proxy.state.next_client.fetch_add(1, Ordering::Relaxed);
-    let stream = Stream::Plain(stream);
-    let tuned = stream.tune(Some(KEEPALIVE), None);
-    let peer = match tuned.and_then(|()| stream.peer_addr()) {
-        Ok(peer) => peer,
-        Err(error) => {
-            debug!(client, error = %error, "client left before it began");
-            return;
-        }
-    };
+    if let Err(error) = stream.tune(Some(KEEPALIVE), None) {
+        debug!(client, error = %error, "client left before it began");
+        return;
+    }
+    let peer = Peer::of(caller);
     // The future of a login is large and short: it is not part of the session's.
     match Box::pin(login::log_in(&proxy, stream, client, peer, place)).await {
         Some(Entered::Session(arrived)) => {
@@ -76,24 +70,25 @@ impl Proxy {
     /// A place for a connection that has not logged in yet: as many as clients may be connected,
     /// so that all of them may come back at once. A few more are kept for this machine's own, or
     /// nobody could look at the console while others only connect and say nothing.
-    fn place_for_login(&self, peer: IpAddr) -> Option<Place> {
+    fn place_for_login(&self, caller: Caller) -> Option<Place> {
         let limit = self.settings.load().clients_max;
-        let kept = match peer.to_canonical().is_loopback() {
-            true => KEPT_FOR_LOOPBACK,
-            false => 0,
+        let is_near = match caller {
+            Caller::Host(peer) => peer.ip().to_canonical().is_loopback(),
+            Caller::Local(_) => true,
         };
+        let kept = if is_near { KEPT_FOR_THIS_MACHINE } else { 0 };
         Places::enter(&self.state.logging_in, limit + kept)
     }
 }
 
 /// Refuses a connection for which there is no place, without waiting for anything. What it has sent
 /// is taken in first: closing with unread bytes would have the refusal thrown away with them.
-fn turn_away(proxy: &Proxy, stream: &TcpStream) {
+fn turn_away(proxy: &Proxy, stream: &Stream) {
     let mut message = BytesMut::new();
     let state = SqlState::TOO_MANY_CONNECTIONS;
     let fields = ErrorFields::new(Severity::Fatal, state, TOO_MANY.to_owned());
     backend::error(&mut message, &fields);
-    let socket = SockRef::from(stream);
+    let socket = stream.raw();
     let mut unread = [0; 1024];
     let mut reader = &*socket;
     let told = match reader.read(&mut unread) {
@@ -109,5 +104,5 @@ fn turn_away(proxy: &Proxy, stream: &TcpStream) {
 /// A client that vanished without a word is noticed after this long, and a few probes.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 /// How many may log in from this machine when nobody else may.
-const KEPT_FOR_LOOPBACK: usize = 16;
+const KEPT_FOR_THIS_MACHINE: usize = 16;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

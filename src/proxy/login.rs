@@ -1,7 +1,6 @@
 //! Drives a login: bytes in and out, lookups, and the greeting that ends it.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use tracing::debug;
 
 use super::cancel::CancelSlot;
 use super::doorbell::Doorbell;
+use super::peer::Peer;
 use super::places::{Place, Places};
 use super::tunnel::Tunnel;
 use super::{Proxy, Settings, lock};
@@ -18,8 +18,8 @@ use crate::clock;
 use crate::cluster::{Address, ServerState};
 use crate::net::Stream;
 use crate::session::{
-    Credential, Identity, Login, LoginInput, LoginOutput, LoginSettings, Origin, ReplicationMode,
-    TextSettings,
+    CONSOLE_DATABASES, Credential, Identity, Login, LoginInput, LoginOutput, LoginSettings,
+    ReplicationMode, TextSettings, TlsOffer, is_operator,
 };
 use crate::telemetry::{ClientEntry, ClientInfo, LoginResult};
 use crate::upstream::{self, GetError, Secret};
@@ -118,7 +118,7 @@ pub(super) async fn log_in(
     proxy: &Arc<Proxy>,
     stream: Stream,
     client: u64,
-    peer: SocketAddr,
+    peer: Peer,
     place: Place,
 ) -> Option<Entered> {
     let limit = proxy.settings.load().session.login_timeout;
@@ -153,7 +153,7 @@ pub(super) struct Attempt<'a> {
     pub(super) proxy: &'a Arc<Proxy>,
     pub(super) stream: Stream,
     pub(super) client: u64,
-    pub(super) peer: SocketAddr,
+    pub(super) peer: Peer,
     /// Given up when the login ends.
     pub(super) _place: Place,
     /// What the client has sent and nobody has handled.
@@ -190,6 +190,9 @@ impl Attempt<'_> {
         let console = match is_console {
             false => Console::No,
             true if settings.admins.contains(&identity.user) => Console::Admin,
+            true if is_operator(&self.peer.origin, &identity.user, &identity.database) => {
+                Console::Admin
+            }
             true if settings.watchers.contains(&identity.user) => Console::Watcher,
             true => {
                 let text = "this user may not use the console";
@@ -255,8 +258,12 @@ impl Attempt<'_> {
             has_file: settings.users.is_some(),
             nonce,
             mock_secret: self.proxy.mock_secret,
-            tls: settings.tls_offer,
-            origin: Origin::Host(self.peer.ip()),
+            tls: match self.peer.address {
+                Some(_) => settings.tls_offer,
+                // As PostgreSQL has it: nothing is between that could listen.
+                None => TlsOffer::No,
+            },
+            origin: self.peer.origin.clone(),
         });
         self.splitter.set_phase(Phase::Login);
         let mut pending: Option<LoginInput> = None;
@@ -492,7 +499,7 @@ impl Attempt<'_> {
             user: identity.user.as_str().into(),
             database: identity.database.as_str().into(),
             application_name: application_name.unwrap_or_default().into(),
-            address: Some(self.peer),
+            address: self.peer.address,
             connected_at: clock::wall(),
         };
         let directory = self.proxy.telemetry.directory();
@@ -583,7 +590,6 @@ fn console_greeting() -> BTreeMap<String, String> {
 pub(super) const TOO_MANY: &str = "sorry, too many clients already";
 /// How often a login to a paused database looks whether it is still paused.
 const PAUSE_LOOK: Duration = Duration::from_millis(50);
-pub(super) const CONSOLE_DATABASES: [&str; 2] = ["pgherd", "pgbouncer"];
 const REJECTED: LoginResult = LoginResult::Rejected;
 pub(super) const FAILED_SERVER: LoginResult = LoginResult::NoServer;
 const READ_BYTES: usize = 4096;

@@ -17,6 +17,7 @@ mod login;
 mod notes;
 mod orders;
 mod parting;
+mod peer;
 mod places;
 mod queue;
 mod replicate;

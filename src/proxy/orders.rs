@@ -9,11 +9,10 @@ use tracing::{info, warn};
 
 use super::doorbell::{Doorbell, ring};
 use super::lease::read_ahead;
-use super::login::CONSOLE_DATABASES;
 use super::{Proxy, SwitchState, lock};
 use crate::clock;
 use crate::net::Stream;
-use crate::session::{ConsoleReply, Refusal};
+use crate::session::{CONSOLE_DATABASES, ConsoleReply, Refusal};
 use crate::telemetry::ClientState;
 use crate::wire::SqlState;
 use crate::wire::backend::{Column, Kind, Table};

@@ -19,6 +19,9 @@ impl Login {
             origin: &self.settings.origin,
             encrypted: self.secured.is_some(),
         };
+        if is_operator(visit.origin, &user, &database) && !visit.replicates {
+            return admit(&startup, Credential::None, out);
+        }
         let must_encrypt = self.settings.tls == TlsOffer::Required
             && !visit.encrypted
             && matches!(visit.origin, Origin::Host(_));
@@ -102,6 +105,16 @@ impl Login {
         }
     }
 }
+
+/// Whether somebody may use the console without a password: by the socket, as the user that we run
+/// as, under the console's own name. PgBouncer's users know this.
+pub fn is_operator(origin: &Origin, user: &str, database: &str) -> bool {
+    let is_ours = matches!(origin, Origin::Local { is_ours: true, .. });
+    is_ours && CONSOLE_DATABASES.contains(&user) && CONSOLE_DATABASES.contains(&database)
+}
+
+/// The names by which the console is asked for.
+pub const CONSOLE_DATABASES: [&str; 2] = ["pgherd", "pgbouncer"];
 
 /// Source: PostgreSQL 17, `ClientAuthentication` in `libpq/auth.c`.
 fn unwelcome(visit: &Visit<'_>, what: &str, out: &mut Vec<LoginOutput>) -> State {
@@ -195,6 +208,21 @@ mod tests {
             assert!(error.contains("28000"), "{error}");
             assert!(error.contains("Peer authentication failed for user \"ann\""));
         }
+    }
+
+    #[test]
+    fn the_console_is_open_to_our_own_user_by_the_socket_alone() {
+        let local = |is_ours| Origin::Local {
+            user: Some("ann".to_owned()),
+            is_ours,
+        };
+        assert!(is_operator(&local(true), "pgherd", "pgherd"));
+        assert!(is_operator(&local(true), "pgbouncer", "pgbouncer"));
+        assert!(!is_operator(&local(false), "pgherd", "pgherd"));
+        assert!(!is_operator(&local(true), "pgherd", "app"));
+        assert!(!is_operator(&local(true), "ann", "pgherd"));
+        let loopback = Origin::Host([127, 0, 0, 1].into());
+        assert!(!is_operator(&loopback, "pgherd", "pgherd"));
     }
 
     #[test]

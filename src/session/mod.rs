@@ -38,6 +38,7 @@ mod waiting;
 #[cfg(test)]
 mod tests;
 
+pub use door::{CONSOLE_DATABASES, is_operator};
 pub use identity::{ClientCertificate, Credential, Identity, Secured};
 pub use input::{ConsoleReply, Denial, Input, World};
 pub use login::{Login, LoginInput, LoginOutput, LoginSettings, TlsOffer};
