@@ -31,6 +31,7 @@ mod with_postgres {
     mod freshness;
     mod hostile;
     mod leaks;
+    mod listen;
     mod login;
     mod orders;
     mod pins;

@@ -114,10 +114,10 @@ fn a_temporary_table_pins_and_does_not_leak() {
 }
 
 #[test]
-fn listen_pins_and_does_not_leak() {
+fn listen_among_other_statements_pins_and_does_not_leak() {
     test(async {
         let look = "SELECT count(*) FROM pg_listening_channels()";
-        pins("LISTEN news", "listen", look, "1", "0").await;
+        pins("SELECT 1; LISTEN news", "listen", look, "1", "0").await;
     });
 }
 

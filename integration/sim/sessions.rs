@@ -441,6 +441,9 @@ impl Sessions {
                 };
                 one.asked = Some((world.now + wait, route));
             }
+            Output::Listen(_) | Output::Unlisten(_) => {
+                return Err("nobody listens here".into());
+            }
             Output::Release { condition, side } => {
                 let lent = one.lent.take().ok_or("a lease is released twice")?;
                 if condition == Condition::Clean {

@@ -244,6 +244,7 @@ impl App {
         if tokio::time::timeout(KILL_GRACE, finished).await.is_err() {
             self.accepting.shutdown().await;
         }
+        self.proxy.stop_listening();
         self.stop_serving.notify_waiters();
         self.serving.shutdown().await;
         self.catalogs.shutdown().await;

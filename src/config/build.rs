@@ -400,6 +400,8 @@ impl<'a> Builder<'a> {
             query_timeout: self.time("limits.query_timeout"),
             prepared_statements_max: self.count("limits.prepared_statements"),
             prepared_bytes_max: self.size("limits.prepared_bytes"),
+            channels_max: self.count("limits.channels"),
+            notifications_max: self.size("limits.notifications"),
         }
     }
 

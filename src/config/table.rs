@@ -330,6 +330,27 @@ const PROGRAM: &[Setting] = &[
         "How much statement text a client's prepared statements may hold.",
     ),
     row(
+        "limits.channels",
+        Kind::Count {
+            min: 0,
+            max: 1_000_000,
+        },
+        "1000",
+        Reload,
+        "How many channels a client may listen to without a server connection of its own.",
+    ),
+    row(
+        "limits.notifications",
+        Kind::Size {
+            min: 16 << 10,
+            any: false,
+        },
+        "1MB",
+        Reload,
+        "How much of what was notified may wait for a client that does not take it, or is in a \
+         transaction. What comes beyond is dropped, and the client is told so by a WARNING.",
+    ),
+    row(
         "admin.users",
         Kind::List,
         "",

@@ -30,6 +30,8 @@ pub(super) mod ring {
     pub(crate) const TRIM: u8 = 8;
     /// The client cancels, and nothing runs on a server.
     pub(crate) const CANCEL: u8 = 16;
+    /// The shared listener has something for the session.
+    pub(crate) const MAIL: u8 = 32;
 }
 
 impl Doorbell {

@@ -21,6 +21,7 @@ use tracing::debug;
 
 use super::doorbell::ring;
 use super::lent::Lent;
+use super::listeners::Ear;
 use super::login::{Arrived, Console, Presence};
 use super::orders::Given;
 use super::queue::Queue;
@@ -29,7 +30,7 @@ use super::{Proxy, notes};
 use crate::clock;
 use crate::net::Stream;
 use crate::session::{
-    Catalog, ConsoleReply, Input, Note, Output, Refusal, Route, ServerSide, Session, World,
+    Catalog, Channel, ConsoleReply, Input, Note, Output, Refusal, Route, ServerSide, Session, World,
 };
 use crate::telemetry::{ClientEntry, ClientState, Hold};
 use crate::upstream::{self, PoolHandle};
@@ -48,7 +49,7 @@ pub(super) struct Card {
 /// A session with its sockets.
 pub(super) struct Conversation {
     pub(super) proxy: Arc<Proxy>,
-    session: Session,
+    pub(super) session: Session,
     pub(super) card: Card,
     pub(super) client: Stream,
     pub(super) client_input: BytesMut,
@@ -56,6 +57,8 @@ pub(super) struct Conversation {
     to_client: Queue,
     pub(super) to_server: Queue,
     pub(super) server: Option<Lent>,
+    /// The place of a session that listens at the shared listener.
+    pub(super) ear: Option<Box<Ear>>,
     pub(super) pools: Vec<PoolHandle<Option<Box<ServerSide>>>>,
     pub(super) login: Arc<upstream::Login>,
     console: Console,
@@ -83,6 +86,12 @@ pub(super) enum End {
     ClientDone,
     /// What waits for the client is written, then it is over.
     Closing,
+}
+
+/// What a session wants that takes its time.
+enum Wanted {
+    Lease(Route),
+    Listen(Vec<Channel>),
 }
 
 /// What woke the conversation.
@@ -115,6 +124,7 @@ impl Conversation {
             to_client: Queue::default(),
             to_server: Queue::default(),
             server: None,
+            ear: None,
             pools: Vec::new(),
             login: arrived.login,
             console: arrived.console,
@@ -187,9 +197,18 @@ impl Conversation {
     /// Handles everything that was read, until more is needed; tells whether it is the client's
     /// turn and nothing whole of it is here.
     async fn work(&mut self) -> bool {
+        let mut letters = 0;
         loop {
             if self.end == End::Closing {
                 return false;
+            }
+            if letters < LETTERS_MAX
+                && self.takes_mail()
+                && let Some(letter) = self.next_letter()
+            {
+                letters += 1;
+                self.tell(letter).await;
+                continue;
             }
             if self.to_client.len() < QUEUE_HIGH
                 && let Some(lent) = &mut self.server
@@ -222,6 +241,11 @@ impl Conversation {
                             self.now = clock::now();
                         }
                         self.tell(Input::Client(cut)).await;
+                        letters = 0;
+                        continue;
+                    }
+                    Ok(None) if letters > 0 && self.takes_mail() => {
+                        letters = 0;
                         continue;
                     }
                     Ok(None) => return true,
@@ -252,6 +276,11 @@ impl Conversation {
             self.to_client.push(message.freeze());
         }
         self.end = End::Closing;
+    }
+
+    /// Whether the session is to be given what the listener heard.
+    fn takes_mail(&self) -> bool {
+        self.has_mail() && self.to_client.len() < QUEUE_HIGH && self.session.takes_notifications()
     }
 
     /// Acts on what woke the conversation.
@@ -292,15 +321,18 @@ impl Conversation {
     /// Lets the session handle an input, and carries out what it wants.
     async fn tell(&mut self, input: Input) {
         let mut wanted = self.handle(input);
-        while let Some(route) = wanted {
-            let input = self.lease(&route).await;
+        while let Some(output) = wanted {
+            let input = match output {
+                Wanted::Lease(route) => self.lease(&route).await,
+                Wanted::Listen(channels) => self.listen(channels).await,
+            };
             wanted = self.handle(input);
         }
     }
 
     /// The same up to where a connection is needed, which is the only thing to wait for. What the
     /// session wants behind it, the answer to it brings.
-    fn handle(&mut self, input: Input) -> Option<Route> {
+    fn handle(&mut self, input: Input) -> Option<Wanted> {
         let mut outputs = mem::take(&mut self.outputs);
         let seen = self
             .seen
@@ -343,7 +375,8 @@ impl Conversation {
         let mut wanted = None;
         for output in outputs.drain(..) {
             match output {
-                Output::Lease(route) => wanted = Some(route),
+                Output::Lease(route) => wanted = Some(Wanted::Lease(route)),
+                Output::Listen(channels) => wanted = Some(Wanted::Listen(channels)),
                 other => self.perform(other),
             }
         }
@@ -363,6 +396,7 @@ impl Conversation {
             Output::Arm(None) => self.alarm = None,
             Output::Arm(Some(at)) => self.alarm = Some(Box::pin(sleep_until(at.into()))),
             Output::CancelServer => self.cancel_own(),
+            Output::Unlisten(channels) => self.unlisten(&channels),
             Output::Note(note) => {
                 if let (Note::Routed { .. }, Some(lent)) = (note, &self.server) {
                     lent.lease.count_query();
@@ -370,7 +404,9 @@ impl Conversation {
                 notes::record(&self.proxy, &mut self.card, note);
             }
             Output::Close => self.end = End::Closing,
-            Output::Lease(_) => debug_assert!(false, "a lease is asked for where it can wait"),
+            Output::Lease(_) | Output::Listen(_) => {
+                debug_assert!(false, "what takes time is asked for where it can wait");
+            }
         }
     }
 
@@ -472,6 +508,8 @@ fn goes_on(outputs: &[Output], from: usize) -> bool {
     outputs.len() < TOGETHER_MAX && outputs.iter().skip(from).all(leaves)
 }
 
+/// So many notifications are given to a client before its next message has its turn.
+const LETTERS_MAX: usize = 64;
 /// So much is wanted at once before it is done.
 const TOGETHER_MAX: usize = 32;
 /// What a session reads at a time. Most messages fit.

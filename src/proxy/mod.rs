@@ -13,6 +13,8 @@ mod doorbell;
 mod drive;
 mod lease;
 mod lent;
+mod listen;
+mod listeners;
 mod login;
 mod notes;
 mod orders;
@@ -35,6 +37,7 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 pub use accept::serve;
+pub use listeners::{ChannelView, ListenerView};
 pub use orders::Order;
 pub use switches::SwitchState;
 
@@ -139,6 +142,7 @@ pub struct Shared {
     draining: AtomicBool,
     switches: switches::Switches,
     reconnects: orders::Reconnects,
+    listeners: listeners::Listeners,
     /// Connections before the end of their login.
     logging_in: Arc<places::Places>,
     /// Clients that have logged in, but for the console.
@@ -161,6 +165,7 @@ impl Shared {
             draining: AtomicBool::new(false),
             switches: switches::Switches::default(),
             reconnects: orders::Reconnects::default(),
+            listeners: listeners::Listeners::default(),
             logging_in: Arc::default(),
             guests: Arc::default(),
             consoles: Arc::default(),
@@ -174,6 +179,7 @@ impl Proxy {
     /// Tells the statements that wait that the cluster changed.
     pub fn cluster_changed(&self) {
         self.state.bells.ring_all(doorbell::ring::SNAPSHOT);
+        self.state.listeners.wake();
     }
 
     /// Has idle sessions give their buffers back. To be called every few seconds.
@@ -190,6 +196,16 @@ impl Proxy {
     /// Ends all sessions now.
     pub fn kill(&self) {
         self.state.bells.ring_all(doorbell::ring::KILL);
+    }
+
+    /// Ends the connections that listen: nobody is left for whom.
+    pub fn stop_listening(&self) {
+        self.state.listeners.stop();
+    }
+
+    /// The connections that listen.
+    pub fn listeners(&self) -> Vec<ListenerView> {
+        self.state.listeners.views()
     }
 
     /// How many clients are connected.

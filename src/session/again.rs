@@ -12,6 +12,7 @@ use super::settings::Done;
 use super::unit::{Traits, Unit};
 use super::{Condition, Note, Output, Refusal, Session, Transaction, World};
 use crate::policy::{Intent, Why};
+use crate::wire::{ErrorView, SqlState};
 
 impl Session {
     /// Runs the unit again on the primary, after a replica would not do.
@@ -113,6 +114,7 @@ impl Session {
         let wrote = mem::take(&mut self.transaction_wrote) || unit.traits.has(Traits::MAY_WRITE);
         let commits = unit.traits.has(Traits::COMMITS);
         self.wanted.roll_back();
+        self.channels.roll_back();
         self.transaction = match commits {
             true => Transaction::None,
             false => Transaction::Lost { told: true },
@@ -121,6 +123,22 @@ impl Session {
             true => Refusal::OutcomeUnknown,
             false => Refusal::TransactionLost,
         }
+    }
+}
+
+/// Why an error of a replica is worth a try on the primary.
+pub(super) fn retry_cause(view: ErrorView<'_>) -> Option<RetryCause> {
+    let state = view.sqlstate()?;
+    match state {
+        b"25006" => Some(RetryCause::ReadOnlyServer),
+        b"40001" => Some(RetryCause::RecoveryConflict),
+        // The relation, column, function or schema may be newer than what is replayed; an unlogged
+        // relation and what a standby cannot do are answered with the last three.
+        b"42P01" | b"42703" | b"42883" | b"42704" | b"3F000" | b"0A000" | b"55000" | b"XX000" => {
+            Some(RetryCause::MissingOnReplica)
+        }
+        _ if view.is(SqlState::ADMIN_SHUTDOWN) => Some(RetryCause::ConnectionLost),
+        _ => None,
     }
 }
 

@@ -3,23 +3,21 @@
 
 use std::sync::Arc;
 
+use super::listening::Parked;
 use super::local;
 use super::machine::{Held, State, refuse_and_close};
-use super::pins::Pin;
 use super::unit::{Expected, Step, Traits, Unit, fold};
 use super::{Note, Output, Refusal, Session, Transaction, World, reply};
 use bytes::Bytes;
 
 use crate::policy::{Decision, Intent, Why};
 use crate::wire::backend;
-use crate::wire::frame::{Cut, Frame, Head};
-use crate::wire::frontend::{
-    Bind, BindHead, Close, Describe, Execute, Parse, ParseHead, Query, What,
-};
+use crate::wire::frame::{Cut, Frame};
+use crate::wire::frontend::{Bind, Close, Describe, Execute, Parse, Query, What};
 use crate::wire::sqlstate::SqlState;
 
 /// What to do after a message was taken in.
-enum Next {
+pub(super) enum Next {
     /// The unit goes on.
     More,
     /// The unit has to find its server now.
@@ -98,12 +96,18 @@ impl Session {
             reply::ready(out, self.transaction);
             return self.rest(world, held, out);
         }
+        if self.listens_here(world, &facts) {
+            Self::push_listen(&mut unit, &facts);
+            unit.push(Step::Sync);
+            return self.dispatch(world, unit, held, out);
+        }
         if let Some(refusal) = self.refusal_in_lost_transaction() {
             self.note_lost_transaction_told();
             return self.refuse_unit(world, &refusal, true, held, out);
         }
         fold(world, &mut unit, &facts);
         unit.plan_for(&facts);
+        self.note_unlisten(&mut unit, &facts);
         unit.traits.set(Traits::QUERY);
         match facts.statements.len() {
             1 => unit.text = Some(frame.bytes.slice_ref(query.text)),
@@ -156,6 +160,7 @@ impl Session {
                 let facts = world.texts.facts.facts(query.text, self.reading);
                 fold(world, unit, &facts);
                 unit.plan_for(&facts);
+                self.note_unlisten(unit, &facts);
             }
             _ => {
                 unit.fold(Decision {
@@ -183,7 +188,7 @@ impl Session {
             return Err(malformed("Parse"));
         };
         let facts = world.texts.facts.facts(parse.text, self.reading);
-        let is_ours = self.is_ours(world, &facts);
+        let is_ours = self.is_ours(world, parse.text, &facts);
         if !is_ours && let Some(refusal) = self.refusal_in_lost_transaction() {
             unit.push(Step::Fail(refusal));
             return Ok(());
@@ -238,7 +243,7 @@ impl Session {
             unit.traits.set(Traits::SEVERAL);
             return self.take_unknown(unit, frame, Expected::Bind);
         };
-        if self.is_ours(world, &statement.facts) {
+        if self.is_ours(world, &statement.text, &statement.facts) {
             let portal = local::Portal::new(statement, bind.result_formats());
             self.names.insert_portal(bind.portal, portal);
             unit.push(Step::Local(reply::message(backend::bind_complete)));
@@ -251,6 +256,7 @@ impl Session {
         self.names.remove_portal(bind.portal);
         fold(world, unit, &statement.facts);
         unit.plan_for_portal(bind.portal, &statement.facts);
+        self.note_unlisten(unit, &statement.facts);
         if unit.statement.replace(Arc::clone(&statement)).is_some() {
             unit.traits.set(Traits::SEVERAL);
         }
@@ -283,7 +289,7 @@ impl Session {
         let Some(statement) = self.names.get(describe.name).map(Arc::clone) else {
             return self.take_unknown(unit, frame, Expected::DescribeStatement);
         };
-        if self.is_ours(world, &statement.facts) {
+        if self.is_ours(world, &statement.text, &statement.facts) {
             let portal = local::Portal::new(statement, Vec::new());
             let mut description = bytes::BytesMut::new();
             backend::parameter_description(&mut description, &[]);
@@ -320,6 +326,10 @@ impl Session {
             }
             return self.take_unknown(unit, frame, Expected::Execute);
         };
+        if self.listens_here(world, &portal.statement.facts) {
+            Self::push_listen(unit, &portal.statement.facts);
+            return Ok(());
+        }
         match self.answer_here(world, &portal.statement.text, &portal.statement.facts) {
             Some(local::Answer::Refused(refusal)) => unit.push(Step::Fail(refusal)),
             Some(answer) => {
@@ -372,77 +382,6 @@ impl Session {
         Ok(())
     }
 
-    /// The beginning of a message that is too large to hold: it goes to the primary as it comes.
-    fn take_head(
-        &mut self,
-        world: &World<'_>,
-        unit: &mut Unit,
-        head: &Head,
-    ) -> Result<Next, Refusal> {
-        unit.traits.set(Traits::SEVERAL);
-        if let Some(refusal) = self.refusal_in_lost_transaction() {
-            unit.push(Step::Fail(refusal));
-            if head.tag == b'Q' {
-                unit.traits.set(Traits::COMPLETE);
-            }
-            return Ok(Next::Dispatch);
-        }
-        unit.unseen = true;
-        let bytes = head.bytes.clone();
-        let expect = match head.tag {
-            b'Q' => {
-                let facts = world.texts.facts.facts(head.prefix(), self.reading);
-                fold(world, unit, &facts);
-                unit.plan_for(&facts);
-                unit.plan_for_unseen();
-                // Its end is not here: there may be a COMMIT in it.
-                unit.traits.set(Traits::COMPLETE | Traits::COMMITS);
-                Expected::Ready
-            }
-            b'P' => {
-                let Ok(parse) = ParseHead::parse(head.prefix()) else {
-                    return Err(malformed("Parse"));
-                };
-                // From here on the name means what the server has under it.
-                self.names.remove(parse.name);
-                unit.leaves.insert(Pin::LargeStatement);
-                Expected::ParseRaw
-            }
-            b'B' => {
-                let Ok(bind) = BindHead::parse(head.prefix()) else {
-                    return Err(malformed("Bind"));
-                };
-                match self.names.get(bind.statement).map(Arc::clone) {
-                    Some(statement) => {
-                        fold(world, unit, &statement.facts);
-                        unit.plan_for(&statement.facts);
-                        unit.push(Step::BindHead {
-                            unnamed: bind.statement.is_empty(),
-                            portal: bytes.slice_ref(bind.portal),
-                            head: head.clone(),
-                            statement,
-                        });
-                        return Ok(Next::Dispatch);
-                    }
-                    None => Expected::Bind,
-                }
-            }
-            b'F' => {
-                unit.traits.set(Traits::COMPLETE);
-                Expected::Ready
-            }
-            tag => return Err(Refusal::Protocol(format!("message {tag} is too long"))),
-        };
-        unit.traits.set(Traits::MAY_WRITE);
-        unit.fold(Decision {
-            intent: Intent::Write,
-            why: Why::ParseFailed,
-            detail: None,
-        });
-        unit.push(Step::Raw { bytes, expect });
-        Ok(Next::Dispatch)
-    }
-
     /// Takes a message into a unit that already runs.
     pub(super) fn take_running(
         &mut self,
@@ -468,11 +407,15 @@ impl Session {
         held: Option<Held>,
         out: &mut Vec<Output>,
     ) -> State {
+        let missing = self.missing_channels(world, &mut unit);
+        if !missing.is_empty() {
+            return Self::subscribe(Parked::Gathered(unit, held), missing, out);
+        }
         // An error of ours has to fail the transaction on its server, as one of its own would.
         let fails_transaction =
             unit.has_failure() && matches!(self.transaction, Transaction::Open { .. });
         if !unit.traits.has(Traits::NEEDS_SERVER) && !fails_transaction {
-            return self.answer_unit(world, &unit, held, out);
+            return self.answer_unit(world, &mut unit, held, out);
         }
         match held {
             Some(held) => {
@@ -505,7 +448,7 @@ impl Session {
     fn answer_unit(
         &mut self,
         world: &World<'_>,
-        unit: &Unit,
+        unit: &mut Unit,
         held: Option<Held>,
         out: &mut Vec<Output>,
     ) -> State {
@@ -533,6 +476,7 @@ impl Session {
                 | Step::Describe { .. } => {}
             }
         }
+        self.follow_channels(unit);
         match complete {
             true => self.rest(world, held, out),
             false => State::Resting(held),
@@ -551,7 +495,7 @@ impl Session {
     }
 
     /// The error for anything but the end of a transaction whose connection is gone.
-    fn refusal_in_lost_transaction(&self) -> Option<Refusal> {
+    pub(super) fn refusal_in_lost_transaction(&self) -> Option<Refusal> {
         match self.transaction {
             Transaction::Lost { told: false } => Some(Refusal::TransactionLost),
             Transaction::Lost { told: true } => Some(Refusal::InLostTransaction),
@@ -594,6 +538,6 @@ fn too_large(unit: &Unit, world: &World<'_>) -> bool {
     u64::try_from(unit.bytes).unwrap_or(u64::MAX) > world.rules.gather_max.0
 }
 
-fn malformed(message: &str) -> Refusal {
+pub(super) fn malformed(message: &str) -> Refusal {
     Refusal::Protocol(format!("invalid {message} message"))
 }

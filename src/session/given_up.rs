@@ -16,7 +16,7 @@ impl State {
             Self::Resting(held) | Self::Gathering(_, held) | Self::Draining(held) => {
                 (held.as_ref(), None)
             }
-            Self::Waiting(_) | Self::Closed => return false,
+            Self::Waiting(_) | Self::Subscribing(_) | Self::Closed => return false,
         };
         let Some(held) = held else {
             return false;

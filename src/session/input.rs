@@ -67,6 +67,12 @@ pub enum Input {
     ServerLost,
     /// The client is gone, and a lease that was asked for is not to be had any more.
     ClientGone,
+    /// The shared listener has subscribed to what was asked for, or will not.
+    Listening(Result<(), Refusal>),
+    /// The shared listener has heard this notification.
+    Notified(Bytes),
+    /// The shared listener has missed notifications, or may have.
+    Missed(Missed),
     /// The snapshot changed.
     SnapshotChanged,
     /// The client cancels what it asked for, and nothing of it is on a server.
@@ -75,6 +81,18 @@ pub enum Input {
     Timer,
     /// The router stops: finish what runs, then close.
     Drain,
+}
+
+/// Why notifications are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missed {
+    /// The connection to the primary was lost, and is there again.
+    Connection,
+    /// The client did not take them.
+    Overflow {
+        /// How many.
+        count: u64,
+    },
 }
 
 /// Why there is no lease.

@@ -46,14 +46,15 @@ enum Own<'a> {
     Show(&'a str),
     Set { name: &'a str, value: &'a SetValue },
     Deallocate(&'a [u8]),
+    ListeningChannels,
     EndOfLostTransaction { commits: bool },
     Console,
 }
 
 impl Session {
     /// Whether we answer this text ourselves.
-    pub(super) fn is_ours(&self, world: &World<'_>, facts: &Facts) -> bool {
-        self.own(world, b"", facts).is_some()
+    pub(super) fn is_ours(&self, world: &World<'_>, text: &[u8], facts: &Facts) -> bool {
+        self.own(world, text, facts).is_some() || self.listens_here(world, facts)
     }
 
     fn own<'a>(&self, world: &World<'_>, text: &'a [u8], facts: &'a Facts) -> Option<Own<'a>> {
@@ -81,6 +82,9 @@ impl Session {
         }
         if statement.kind == Kind::Deallocate {
             return self.own_deallocate(&statement.effects);
+        }
+        if self.shows_channels(text, statement) {
+            return Some(Own::ListeningChannels);
         }
         // A chained one would have to begin another transaction; it is refused like the rest.
         let commits = match statement.transaction()? {
@@ -126,6 +130,7 @@ impl Session {
             Own::ExplainRoute { inner } => self.explain_route(world, inner),
             Own::Show(name) => self.show(world, name),
             Own::Set { name, value } => self.set(name, value),
+            Own::ListeningChannels => self.listening_channels(),
             Own::Deallocate(name) => {
                 self.names.remove(name);
                 Answer::Done {
@@ -158,6 +163,7 @@ impl Session {
         let table = match self.own(world, &portal.statement.text, facts) {
             Some(Own::ExplainRoute { .. }) => Some(route_table(Vec::new())),
             Some(Own::Show(name)) => Some(one_value(name, String::new())),
+            Some(Own::ListeningChannels) => Some(one_value(LISTENING_CHANNELS, String::new())),
             Some(Own::Console) if is_show(&portal.statement.text) => {
                 match console_answer(world, &portal.statement.text) {
                     Answer::Table { table, .. } => Some(table),
@@ -176,6 +182,21 @@ impl Session {
             Some(table) => table.row_description(to, &portal.formats),
             None => backend::no_data(to),
         })
+    }
+
+    /// `pg_listening_channels()` in its plain forms: the server of a connection that is shared does
+    /// not know the session's.
+    fn listening_channels(&self) -> Answer {
+        let names = self.channels.now();
+        let rows: Vec<_> = names.map(|name| vec![Some(name.to_string())]).collect();
+        let tag = format!("SELECT {}", rows.len());
+        let mut table = one_value(LISTENING_CHANNELS, String::new());
+        table.rows = rows;
+        Answer::Table {
+            table,
+            tag,
+            notices: Vec::new(),
+        }
     }
 
     fn show(&self, world: &World<'_>, name: &str) -> Answer {
@@ -494,5 +515,7 @@ fn or_none(text: String) -> String {
     }
 }
 
+/// The function, and the only column of what it brings.
+pub(super) const LISTENING_CHANNELS: &str = "pg_listening_channels";
 /// The settings that are ours begin so.
 const OWN_PREFIX: &str = "pgherd.";

@@ -7,9 +7,12 @@
 use std::mem;
 use std::time::{Duration, Instant};
 
+use super::channels::Channels;
+use super::listening::Subscribing;
 use super::names::Names;
 use super::pins::Pins;
 use super::prepared::ServerSide;
+use super::reading::TextSettings;
 use super::running::Running;
 use super::settings::Settings;
 use super::spare::Spare;
@@ -20,7 +23,6 @@ use super::{Condition, Input, Note, Output, Refusal, World, reply};
 use crate::cluster::{Epoch, ServerId};
 use crate::policy::{Need, Route, Why};
 use crate::statement::Reading;
-use crate::wire::backend::ParameterStatus;
 use crate::wire::frame::{Cut, Frame};
 
 /// One client's conversation after its login.
@@ -34,10 +36,12 @@ pub struct Session {
     pub(super) pins: Pins,
     /// What the open transaction will have left when it commits, and not when it is undone.
     pub(super) pending: Pins,
+    /// What it listens to without a connection of its own.
+    pub(super) channels: Channels,
     pub(super) freshness: Freshness,
     /// Whether each route is told in a NOTICE.
     pub(super) explain: Telling,
-    settings: TextSettings,
+    pub(super) settings: TextSettings,
     /// What the session has set, and takes along.
     pub(super) wanted: Settings,
     /// How texts of this session are read.
@@ -98,44 +102,14 @@ pub(super) enum State {
     Gathering(Box<Unit>, Option<Held>),
     /// A unit waits for a connection, or for a primary.
     Waiting(Box<Waiting>),
+    /// A unit waits for the shared listener.
+    Subscribing(Box<Subscribing>),
     /// A unit runs on a server.
     Running(Box<Running>),
     /// The unit has failed: what comes before its Sync is skipped.
     Draining(Option<Held>),
     /// It is over.
     Closed,
-}
-
-/// The two reported settings that decide how a server reads a text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TextSettings {
-    standard_conforming_strings: String,
-    client_encoding: String,
-}
-
-impl Default for TextSettings {
-    fn default() -> Self {
-        Self {
-            standard_conforming_strings: "on".to_owned(),
-            client_encoding: "UTF8".to_owned(),
-        }
-    }
-}
-
-impl TextSettings {
-    /// Notes a reported setting, if it is one of the two.
-    pub fn note(&mut self, name: &[u8], value: &[u8]) {
-        let value = || String::from_utf8_lossy(value).into_owned();
-        match name {
-            b"standard_conforming_strings" => self.standard_conforming_strings = value(),
-            b"client_encoding" => self.client_encoding = value(),
-            _ => {}
-        }
-    }
-
-    fn reading(&self) -> Reading {
-        Reading::of_settings(&self.standard_conforming_strings, &self.client_encoding)
-    }
 }
 
 impl Session {
@@ -148,6 +122,7 @@ impl Session {
             transaction_wrote: false,
             pins: Pins::default(),
             pending: Pins::default(),
+            channels: Channels::default(),
             freshness: Freshness {
                 need: Need::Bounded,
                 epoch: Epoch::default(),
@@ -169,7 +144,7 @@ impl Session {
         match &self.state {
             State::Resting(_) | State::Gathering(..) | State::Draining(_) => true,
             State::Running(running) => running.wants_client(),
-            State::Waiting(_) | State::Closed => false,
+            State::Waiting(_) | State::Subscribing(_) | State::Closed => false,
         }
     }
 
@@ -185,12 +160,20 @@ impl Session {
 
     /// Whether a statement of the client is under way.
     pub fn is_active(&self) -> bool {
-        matches!(self.state, State::Running(_) | State::Waiting(_))
+        matches!(
+            self.state,
+            State::Running(_) | State::Waiting(_) | State::Subscribing(_)
+        )
     }
 
     /// Whether the session waits for a change of the cluster or for a connection.
     pub fn is_waiting(&self) -> bool {
         matches!(self.state, State::Waiting(_))
+    }
+
+    /// The encoding in which the client reads and writes.
+    pub fn client_encoding(&self) -> &str {
+        self.settings.client_encoding()
     }
 
     /// The code of the pin that keeps the session on its connection.
@@ -220,16 +203,30 @@ impl Session {
                 Ok(waiting) => self.denied(world, waiting, denial, out),
                 Err(other) => other,
             },
+            Input::Listening(result) => match state {
+                State::Subscribing(waits) => self.subscribed(world, *waits, result, out),
+                other @ (State::Resting(_)
+                | State::Gathering(..)
+                | State::Waiting(_)
+                | State::Running(_)
+                | State::Draining(_)
+                | State::Closed) => other,
+            },
+            Input::Notified(frame) => {
+                self.notified(frame, out);
+                state
+            }
+            Input::Missed(missed) => {
+                self.missed(missed, out);
+                state
+            }
             Input::ServerLost => self.server_lost(world, state, out),
             Input::ClientGone => self.client_gone(state, out),
             Input::SnapshotChanged => match state.waiting() {
                 Ok(waiting) => self.look_again(world, waiting, out),
                 Err(other) => other,
             },
-            Input::Cancel => match state.waiting() {
-                Ok(waiting) => self.cancel_wait(world, &waiting, out),
-                Err(other) => other,
-            },
+            Input::Cancel => self.canceled(world, state, out),
             Input::Timer => self.handle_timer(world, state, out),
             Input::Drain => self.handle_drain(world, state, out),
         };
@@ -242,6 +239,7 @@ impl Session {
             State::Resting(held) => self.rest(world, held, out),
             other @ (State::Gathering(..)
             | State::Waiting(_)
+            | State::Subscribing(_)
             | State::Running(_)
             | State::Draining(_)
             | State::Closed) => other,
@@ -275,9 +273,9 @@ impl Session {
                     State::Draining(held)
                 }
             },
-            State::Waiting(waiting) => {
+            other @ (State::Waiting(_) | State::Subscribing(_)) => {
                 debug_assert!(false, "the driver must not feed a session that waits");
-                State::Waiting(waiting)
+                other
             }
             State::Closed => State::Closed,
         }
@@ -301,47 +299,18 @@ impl Session {
             | State::Gathering(_, None)
             | State::Draining(None)
             | State::Waiting(_)
+            | State::Subscribing(_)
             | State::Closed) => other,
         }
     }
 
-    /// A message that a server sends without being asked: a notice, a notification, a changed
-    /// setting, or the reason why it is about to hang up.
-    fn unasked(
+    /// The connection of the session is gone.
+    pub(super) fn server_lost(
         &mut self,
         world: &World<'_>,
-        held: Held,
-        cut: Cut,
+        state: State,
         out: &mut Vec<Output>,
-        stay: impl FnOnce(Held) -> State,
     ) -> State {
-        match cut {
-            Cut::Message(frame) if matches!(frame.tag, b'N' | b'A' | b'S') => {
-                self.note_setting(&frame);
-                out.push(Output::ToClient(frame.bytes));
-                stay(held)
-            }
-            // Anything else is the last word of a server that hangs up.
-            Cut::Message(_) | Cut::Run(_) | Cut::Head(_) | Cut::Rest { .. } => {
-                let state = stay(held);
-                self.server_lost(world, state, out)
-            }
-        }
-    }
-
-    /// Follows the reported settings that decide how a text is read.
-    pub(super) fn note_setting(&mut self, frame: &Frame) {
-        if frame.tag != b'S' {
-            return;
-        }
-        if let Ok(setting) = ParameterStatus::parse(frame.body()) {
-            self.settings.note(setting.name, setting.value);
-            self.reading = self.settings.reading();
-        }
-    }
-
-    /// The connection of the session is gone.
-    fn server_lost(&mut self, world: &World<'_>, state: State, out: &mut Vec<Output>) -> State {
         match state {
             State::Running(running) => self.lost_while_running(world, *running, out),
             State::Resting(Some(held)) => self.lost_at_rest(held, out, State::Resting),
@@ -354,6 +323,7 @@ impl Session {
             | State::Gathering(_, None)
             | State::Draining(None)
             | State::Waiting(_)
+            | State::Subscribing(_)
             | State::Closed) => other,
         }
     }
@@ -371,6 +341,7 @@ impl Session {
             return refuse_and_close(&Refusal::PinnedLost { pin }, None, out);
         }
         self.wanted.roll_back();
+        self.channels.roll_back();
         if !self.transaction.is_none() {
             self.transaction = Transaction::Lost { told: false };
         }
@@ -388,6 +359,7 @@ impl Session {
             other @ (State::Resting(_)
             | State::Gathering(..)
             | State::Waiting(_)
+            | State::Subscribing(_)
             | State::Running(_)
             | State::Draining(_)
             | State::Closed) => other,
@@ -409,7 +381,10 @@ impl Session {
                 refuse_and_close(&refusal, held, out)
             }
             State::Running(running) => self.run_too_long(world, running, out),
-            other @ (State::Gathering(..) | State::Draining(_) | State::Closed) => other,
+            other @ (State::Gathering(..)
+            | State::Subscribing(_)
+            | State::Draining(_)
+            | State::Closed) => other,
         }
     }
 
@@ -420,6 +395,7 @@ impl Session {
         held: Option<Held>,
         out: &mut Vec<Output>,
     ) -> State {
+        self.settle_channels(out);
         let held = match held {
             Some(held) if self.transaction.is_none() && self.pins.is_empty() => {
                 let condition = held.condition;
@@ -450,6 +426,7 @@ impl Session {
             State::Draining(held) => terminate(held, out),
             State::Running(running) => terminate(Some(running.held), out),
             State::Waiting(_) => terminate(None, out),
+            State::Subscribing(waits) => terminate(waits.into_held(), out),
             State::Closed => State::Closed,
         }
     }
@@ -532,12 +509,13 @@ impl State {
     }
 
     /// What waits, if something does.
-    fn waiting(self) -> Result<Box<Waiting>, Self> {
+    pub(super) fn waiting(self) -> Result<Box<Waiting>, Self> {
         match self {
             Self::Waiting(waiting) => Ok(waiting),
             other @ (Self::Resting(_)
             | Self::Gathering(..)
             | Self::Running(_)
+            | Self::Subscribing(_)
             | Self::Draining(_)
             | Self::Closed) => Err(other),
         }

@@ -6,13 +6,16 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod again;
+mod channels;
 mod door;
 mod follow;
 mod gather;
 mod given_up;
+mod heads;
 mod identity;
 mod input;
 mod left;
+mod listening;
 mod local;
 mod login;
 mod login_md5;
@@ -21,6 +24,7 @@ mod names;
 mod output;
 mod pins;
 mod prepared;
+mod reading;
 mod refusal;
 mod replication;
 mod reply;
@@ -32,20 +36,23 @@ mod spare;
 mod texts;
 mod transaction;
 mod tuning;
+mod unasked;
 mod unit;
 mod waiting;
 
 #[cfg(test)]
 mod tests;
 
+pub use channels::Channel;
 pub use door::{CONSOLE_DATABASES, is_operator};
 pub use identity::{ClientCertificate, Credential, Identity, Secured};
-pub use input::{ConsoleReply, Denial, Input, World};
+pub use input::{ConsoleReply, Denial, Input, Missed, World};
 pub use login::{Login, LoginInput, LoginOutput, LoginSettings, TlsOffer};
-pub use machine::{Session, TextSettings};
+pub use machine::Session;
 pub use output::{Condition, Note, Output, RetryCause};
 pub use pins::{Pin, Pins};
 pub use prepared::{Interner, Prepared, ServerSide, StatementId};
+pub use reading::TextSettings;
 pub use refusal::Refusal;
 pub use replication::{NoSource, Replication, ReplicationMode, Source};
 pub use rules::Rules;

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::channels::Channel;
 use super::prepared::ServerSide;
 use crate::cluster::ServerId;
 use crate::policy::{Route, Why};
@@ -17,6 +18,10 @@ pub enum Output {
     ToServer(Bytes),
     /// Get a connection to this server.
     Lease(Route),
+    /// Have the shared listener subscribe to these channels, and say when it has.
+    Listen(Vec<Channel>),
+    /// The session does not need these channels any more.
+    Unlisten(Vec<Channel>),
     /// Give the leased connection back.
     Release {
         /// In what condition it is.

@@ -130,7 +130,8 @@ impl Pins {
         worst.unwrap_or(Condition::Clean)
     }
 
-    const fn has(self, pin: Pin) -> bool {
+    /// Whether this is one of the reasons.
+    pub(super) const fn has(self, pin: Pin) -> bool {
         self.0 & pin.bit() != 0
     }
 

@@ -26,6 +26,10 @@ pub struct Rules {
     pub prepared_statements_max: usize,
     /// How many bytes of statement text the prepared statements of a client may hold.
     pub prepared_bytes_max: ByteCount,
+    /// How many channels a client may listen to.
+    pub channels_max: usize,
+    /// How many bytes of notifications wait for a client that does not take them.
+    pub notifications_max: ByteCount,
 }
 
 impl Default for Rules {
@@ -40,6 +44,8 @@ impl Default for Rules {
             query_timeout: Duration::ZERO,
             prepared_statements_max: 10_000,
             prepared_bytes_max: ByteCount(16 << 20),
+            channels_max: 1000,
+            notifications_max: ByteCount(1 << 20),
         }
     }
 }

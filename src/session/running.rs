@@ -10,17 +10,19 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
+use super::again::retry_cause;
 use super::gather::refusal_on_replica;
 use super::left::is_not_understood;
+use super::listening::Parked;
 use super::machine::{Held, State, refuse_and_close, terminate};
 use super::output::RetryCause;
 use super::prepared::ServerSide;
 use super::sender::Sender;
 use super::unit::{Expected, Traits, Unit};
 use super::{Condition, Note, Output, Session, Transaction, World, reply};
+use crate::wire::ErrorView;
 use crate::wire::backend::{self, TransactionStatus};
 use crate::wire::frame::{Cut, Frame};
-use crate::wire::{ErrorView, SqlState};
 
 /// A unit on its server.
 #[derive(Debug)]
@@ -238,6 +240,20 @@ impl Session {
         if let Err(refusal) = self.take_running(world, &mut running.unit, cut) {
             return refuse_and_close(&refusal, Some(running.held), out);
         }
+        let missing = self.missing_channels(world, &mut running.unit);
+        if !missing.is_empty() {
+            return Self::subscribe(Parked::Running(running), missing, out);
+        }
+        self.send_more(world, running, out)
+    }
+
+    /// Sends what came for a unit that already runs.
+    pub(super) fn send_more(
+        &self,
+        world: &World<'_>,
+        mut running: Box<Running>,
+        out: &mut Vec<Output>,
+    ) -> State {
         if let Some(refusal) = refusal_on_replica(world, &running.unit, &running.held) {
             running.unit.refuse(refusal);
         }
@@ -289,6 +305,7 @@ impl Session {
         match frame.tag {
             b'Z' => return self.ready(world, running, &frame, out),
             b'E' => return self.failed(world, running, frame, out),
+            b'A' if self.is_heard_twice(&frame) => return State::Running(running),
             b'N' | b'A' | b'S' => {
                 self.note_setting(&frame);
                 hold_or_give(&mut running, frame.bytes, out);
@@ -409,7 +426,7 @@ impl Session {
         out: &mut Vec<Output>,
     ) -> State {
         let Running {
-            unit,
+            mut unit,
             mut held,
             expected,
             ..
@@ -433,6 +450,7 @@ impl Session {
         if unit.traits.has(Traits::CHANGES_SCHEMA) {
             out.push(Output::Note(Note::SchemaChanged));
         }
+        self.follow_channels(&mut unit);
         self.note_left(&unit, before, out);
         held.side.settings = self.wanted.now().cloned();
         self.spare.keep(unit, expected);
@@ -562,22 +580,6 @@ fn give_ours(running: &mut Running, out: &mut Vec<Output>) {
         };
         running.expected.pop_front();
         hold_or_give(running, bytes, out);
-    }
-}
-
-/// Why an error of a replica is worth a try on the primary.
-fn retry_cause(view: ErrorView<'_>) -> Option<RetryCause> {
-    let state = view.sqlstate()?;
-    match state {
-        b"25006" => Some(RetryCause::ReadOnlyServer),
-        b"40001" => Some(RetryCause::RecoveryConflict),
-        // The relation, column, function or schema may be newer than what is replayed; an unlogged
-        // relation and what a standby cannot do are answered with the last three.
-        b"42P01" | b"42703" | b"42883" | b"42704" | b"3F000" | b"0A000" | b"55000" | b"XX000" => {
-            Some(RetryCause::MissingOnReplica)
-        }
-        _ if view.is(SqlState::ADMIN_SHUTDOWN) => Some(RetryCause::ConnectionLost),
-        _ => None,
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::channels::Wish;
 use super::pins::{Pin, Pins};
 use super::prepared::{Prepared, StatementId};
 use super::settings::{Done, changes_of};
@@ -136,6 +137,8 @@ pub(super) struct Unit {
     pub(super) done: Done,
     /// Whether a server answered one of its messages with an error.
     pub(super) failed: bool,
+    /// What it does to the channels that the session listens to elsewhere.
+    pub(super) wishes: Vec<Wish>,
     /// How often it was tried on a server.
     pub(super) attempts: u8,
     /// The text that a replica's refusal is learned for, when the unit is one statement.

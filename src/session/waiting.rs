@@ -215,9 +215,25 @@ impl Session {
         }
     }
 
+    /// The client cancels what it asked for.
+    pub(super) fn canceled(
+        &mut self,
+        world: &World<'_>,
+        state: State,
+        out: &mut Vec<Output>,
+    ) -> State {
+        if let State::Subscribing(waits) = state {
+            return self.subscribed(world, *waits, Err(Refusal::Canceled), out);
+        }
+        match state.waiting() {
+            Ok(waiting) => self.cancel_wait(world, &waiting, out),
+            Err(other) => other,
+        }
+    }
+
     /// The client gives up. A connection that was asked for and comes now is not for this unit any
     /// more: the driver drops its request before it tells.
-    pub(super) fn cancel_wait(
+    fn cancel_wait(
         &mut self,
         world: &World<'_>,
         waiting: &Waiting,

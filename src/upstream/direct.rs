@@ -1,4 +1,5 @@
-//! A connection outside the pools, for what cannot share one: replication.
+//! A connection outside the pools, for what cannot share one: replication, and the connection that
+//! listens for all sessions of a database.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use crate::net::Stream;
 use crate::telemetry::{ServerConnectionInfo, ServerEntry};
 use crate::wire::CancelKey;
 
-/// A connection that one client has to itself, logged in; it is closed when dropped.
+/// A connection that has one user for its life, logged in; it is closed when dropped.
 #[derive(Debug)]
 pub struct Direct {
     /// The socket. Nothing was read beyond the server's first `ReadyForQuery`.
@@ -24,11 +25,19 @@ pub struct Direct {
     _entry: ServerEntry,
 }
 
+/// What a connection outside the pools is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Replication,
+    Listening,
+}
+
 impl Direct {
     pub(super) async fn open(
         shared: &Shared,
         server: ServerId,
         login: &Login,
+        purpose: Purpose,
     ) -> Result<Self, GetError> {
         let gate = shared.gate(server)?;
         let limit = shared.rules.load().connect_timeout;
@@ -44,7 +53,10 @@ impl Direct {
                 .map(|key| key.pid.cast_signed()),
             connected_at: clock::wall(),
         });
-        entry.replicate();
+        match purpose {
+            Purpose::Replication => entry.replicate(),
+            Purpose::Listening => entry.listen(),
+        }
         Ok(Self {
             stream: logged_in.stream,
             parameters: logged_in.parameters,

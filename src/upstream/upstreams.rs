@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
 
-use super::direct::Direct;
+use super::direct::{Direct, Purpose};
 use super::gate::Shared;
 use super::lease::Lease;
 use super::pool::PoolHandle;
@@ -131,7 +131,16 @@ impl<S: Default + Send + 'static> Upstreams<S> {
     ///
     /// `UnknownServer`, and `Connect` when the server cannot be reached or refuses the login.
     pub async fn open_direct(&self, server: ServerId, login: &Login) -> Result<Direct, GetError> {
-        Direct::open(&self.shared, server, login).await
+        Direct::open(&self.shared, server, login, Purpose::Replication).await
+    }
+
+    /// Opens a connection that belongs to no pool, to listen on.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Upstreams::open_direct`].
+    pub async fn open_listener(&self, server: ServerId, login: &Login) -> Result<Direct, GetError> {
+        Direct::open(&self.shared, server, login, Purpose::Listening).await
     }
 
     /// Where a server listens, for a cancel request.

@@ -63,6 +63,8 @@ impl SqlState {
     pub const INSUFFICIENT_PRIVILEGE: Self = Self("42501");
     /// `42601`
     pub const SYNTAX_ERROR: Self = Self("42601");
+    /// `42622`
+    pub const NAME_TOO_LONG: Self = Self("42622");
     /// `42704`
     pub const UNDEFINED_OBJECT: Self = Self("42704");
     /// `42P01`

@@ -12,14 +12,20 @@ use crate::cluster::{ByteCount, ServerId, Snapshot};
 use crate::policy::RouteRules;
 use crate::session::machine::State;
 use crate::session::{
-    Condition, Denial, Input, Output, Refusal, Rules, ServerSide, Session, TextSettings, Texts,
-    World,
+    Condition, Denial, Input, Missed, Output, Refusal, Rules, ServerSide, Session, TextSettings,
+    Texts, World,
 };
 use crate::statement::Catalog;
 use crate::wire::{Cut, Limits, Splitter};
 
 /// What a client may say. `…` stands for a text that is too long to hold.
-const CLIENT: [&str; 38] = [
+const CLIENT: [&str; 44] = [
+    "Query listen a",
+    "Query unlisten *",
+    "Query begin",
+    "Query rollback to s",
+    "Query listen a; listen b",
+    "Parse  as listen b",
     "Query select 1",
     "Query select 1; select 2",
     "Query delete from t",
@@ -93,6 +99,8 @@ enum Move {
     Server(usize),
     Grant,
     Deny(usize),
+    Subscribed(usize),
+    Heard,
     Lost,
     Cluster(usize),
     Wait(u64),
@@ -106,6 +114,8 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         12 => (0..SERVER.len()).prop_map(Move::Server),
         8 => Just(Move::Grant),
         1 => (0..3_usize).prop_map(Move::Deny),
+        4 => (0..4_usize).prop_map(Move::Subscribed),
+        2 => Just(Move::Heard),
         1 => Just(Move::Lost),
         1 => (0..CLUSTERS.len()).prop_map(Move::Cluster),
         1 => (0..2000_u64).prop_map(Move::Wait),
@@ -123,6 +133,7 @@ proptest! {
         for one in moves {
             room.play(one);
         }
+        room.play(Move::Subscribed(2));
         // Whatever was going on, the end of the server and of the client end it.
         if room.lent.is_some() {
             room.tell(Input::ServerLost);
@@ -148,6 +159,8 @@ struct Room {
     at_server: (Splitter, BytesMut),
     asked: Option<ServerId>,
     lent: Option<ServerId>,
+    /// Whether the shared listener has to answer. The driver tells nothing else meanwhile.
+    listening: bool,
     closed: bool,
 }
 
@@ -187,6 +200,7 @@ impl Room {
             at_server: fresh(),
             asked: None,
             lent: None,
+            listening: false,
             closed: false,
         }
     }
@@ -205,6 +219,21 @@ impl Room {
                 self.work();
                 self.client_input.extend_from_slice(&rest);
             }
+            Move::Subscribed(how) if self.listening => {
+                self.listening = false;
+                self.tell(match how {
+                    0 => Input::Listening(Err(Refusal::NoServer)),
+                    1 => Input::Cancel,
+                    _ => Input::Listening(Ok(())),
+                });
+            }
+            Move::Heard if self.session.takes_notifications() => {
+                let mut frame = BytesMut::new();
+                words::write_server(&mut frame, "NotificationResponse a b");
+                self.tell(Input::Notified(frame.freeze()));
+                self.tell(Input::Missed(Missed::Connection));
+            }
+            Move::Subscribed(_) | Move::Heard => {}
             Move::Server(what) if self.lent.is_some() => {
                 words::write_server(&mut self.server_input, &SERVER[what].replace('…', &long));
             }
@@ -225,7 +254,7 @@ impl Room {
                     });
                 }
             }
-            Move::Lost if self.lent.is_some() => self.tell(Input::ServerLost),
+            Move::Lost if self.lent.is_some() && !self.listening => self.tell(Input::ServerLost),
             Move::Server(_) | Move::Lost => {}
             Move::Cluster(which) => {
                 let epoch = self.snapshot.epoch.0 + 1;
@@ -234,7 +263,7 @@ impl Room {
             }
             Move::Wait(ms) => {
                 self.now += Duration::from_millis(ms);
-                if self.alarm.is_some_and(|at| at <= self.now) {
+                if self.alarm.is_some_and(|at| at <= self.now) && !self.listening {
                     self.alarm = None;
                     self.tell(Input::Timer);
                 }
@@ -251,6 +280,7 @@ impl Room {
     fn work(&mut self) {
         loop {
             if self.lent.is_some()
+                && !self.listening
                 && let Some(cut) = self.server_cut.next(&mut self.server_input).unwrap()
             {
                 self.tell(Input::Server(cut));
@@ -328,6 +358,15 @@ impl Room {
             Output::Arm(at) => self.alarm = at,
             Output::Close => self.closed = true,
             Output::CancelServer => assert!(self.lent.is_some(), "nothing to cancel"),
+            Output::Listen(channels) => {
+                assert!(last, "something follows the wait for the listener");
+                assert!(
+                    !channels.is_empty() && !self.listening,
+                    "nothing to wait for"
+                );
+                self.listening = true;
+            }
+            Output::Unlisten(channels) => assert!(!channels.is_empty(), "nothing to give back"),
             Output::ToClient(_) | Output::Note(_) => {}
         }
     }

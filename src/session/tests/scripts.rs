@@ -18,6 +18,10 @@
 //! gone                           the client is not there any more
 //! wait 100ms                     time passes, and what is due rings
 //! drain
+//! subscribed | refused to listen what the shared listener says
+//! cancelled                      the client cancels what waits
+//! heard> c p                     the shared listener has heard this on channel c
+//! missed 3 | connection          it has dropped so many; it had no connection
 //!     expect client …            everything that happened, in order, and nothing else
 //!     expect server …
 //!     expect lease replica why read_only
@@ -25,7 +29,7 @@
 //!     expect cancel, close, retried …, pinned …, unpinned
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,14 +43,14 @@ use crate::cluster::{
 };
 use crate::policy::RouteRules;
 use crate::session::{
-    Condition, ConsoleReply, Denial, Input, Note, Output, Refusal, Rules, ServerSide, Session,
-    TextSettings, Texts, World, reply,
+    Condition, ConsoleReply, Denial, Input, Missed, Note, Output, Refusal, Rules, ServerSide,
+    Session, TextSettings, Texts, World, reply,
 };
 use crate::statement::{Catalog, CatalogRows, Persistence, RelationRow, Storage};
 use crate::wire::backend::{Column, Kind, Table};
 use crate::wire::{Limits, Splitter};
 
-const FILES: [(&str, &str); 10] = [
+const FILES: [(&str, &str); 11] = [
     ("simple.txt", include_str!("../testdata/simple.txt")),
     ("extended.txt", include_str!("../testdata/extended.txt")),
     ("copy.txt", include_str!("../testdata/copy.txt")),
@@ -60,6 +64,7 @@ const FILES: [(&str, &str); 10] = [
     ("settings.txt", include_str!("../testdata/settings.txt")),
     ("faults.txt", include_str!("../testdata/faults.txt")),
     ("own.txt", include_str!("../testdata/own.txt")),
+    ("listen.txt", include_str!("../testdata/listen.txt")),
 ];
 
 #[test]
@@ -124,6 +129,7 @@ struct Stage {
     server_cut: Splitter,
     server_input: BytesMut,
     asked: Option<ServerId>,
+    letters: VecDeque<Input>,
     lent: Option<ServerId>,
     sides: BTreeMap<ServerId, Box<ServerSide>>,
     to_client: BytesMut,
@@ -154,6 +160,7 @@ impl Stage {
             server_cut: Splitter::server(Limits::default()),
             server_input: BytesMut::new(),
             asked: None,
+            letters: VecDeque::new(),
             lent: None,
             sides: BTreeMap::new(),
             to_client: BytesMut::new(),
@@ -172,6 +179,7 @@ impl Stage {
                     words::write_server(&mut self.server_input, message);
                 }
             }
+            ["heard"] => self.hears(words),
             ["grant"] => {
                 let server = self.asked.take().expect("nobody asked");
                 self.lent = Some(server);
@@ -203,6 +211,8 @@ impl Stage {
             }
             ["wait", time] => self.wait(duration(time)),
             ["drain"] => self.tell(Input::Drain),
+            ["cancelled"] => self.tell(Input::Cancel),
+            ["subscribed" | "refused" | "missed", how @ ..] => self.listener_says(order, how),
             ["console"] => self.is_console = true,
             ["pause"] => self.is_paused = true,
             ["resume"] => {
@@ -225,6 +235,32 @@ impl Stage {
             other => panic!("no such line: {other:?}"),
         }
         self.work();
+    }
+
+    fn hears(&mut self, words: &str) {
+        for message in words.split(" | ") {
+            let mut frame = BytesMut::new();
+            words::write_server(&mut frame, &format!("NotificationResponse {message}"));
+            self.letters.push_back(Input::Notified(frame.freeze()));
+        }
+    }
+
+    fn listener_says(&mut self, order: &str, how: &[&str]) {
+        match (order.split(' ').next(), how) {
+            (Some("subscribed"), []) => self.tell(Input::Listening(Ok(()))),
+            (Some("refused"), _) => {
+                let refusal = Refusal::CannotConnect("no".to_owned());
+                self.tell(Input::Listening(Err(refusal)));
+            }
+            (_, [count]) => {
+                let missed = match count.parse() {
+                    Ok(count) => Missed::Overflow { count },
+                    Err(_) => Missed::Connection,
+                };
+                self.letters.push_back(Input::Missed(missed));
+            }
+            other => panic!("no such line: {other:?}"),
+        }
     }
 
     fn change_cluster(&mut self, members: &[&str]) {
@@ -302,6 +338,7 @@ impl Stage {
             "idle_timeout" => rules.idle_timeout = duration(value),
             "idle_in_transaction_timeout" => rules.idle_in_transaction_timeout = duration(value),
             "query_timeout" => rules.query_timeout = duration(value),
+            "channels" => rules.channels_max = value.parse().unwrap(),
             "prepared_statements" => rules.prepared_statements_max = value.parse().unwrap(),
             other => panic!("no such rule: {other}"),
         }
@@ -310,7 +347,11 @@ impl Stage {
     /// What `proxy/drive.rs` does: the server's bytes first, then the client's when it may speak.
     fn work(&mut self) {
         loop {
-            if self.lent.is_some()
+            if self.session.takes_notifications()
+                && let Some(letter) = self.letters.pop_front()
+            {
+                self.tell(letter);
+            } else if self.lent.is_some()
                 && let Some(cut) = self.server_cut.next(&mut self.server_input).unwrap()
             {
                 self.tell(Input::Server(cut));
@@ -391,6 +432,8 @@ impl Stage {
                 };
                 self.event(format!("release {condition}"));
             }
+            Output::Listen(channels) => self.event(format!("listen {}", channels.join(" "))),
+            Output::Unlisten(channels) => self.event(format!("unlisten {}", channels.join(" "))),
             Output::Arm(at) => self.alarm = at,
             Output::CancelServer => self.event("cancel".to_owned()),
             Output::Close => self.event("close".to_owned()),

@@ -153,7 +153,13 @@ pub(super) fn show_server(tag: u8, body: &[u8]) -> String {
         b'H' => "CopyOutResponse".to_owned(),
         b'd' => format!("CopyData {}", short(body)),
         b'c' => "CopyDone".to_owned(),
-        b'A' => format!("NotificationResponse {}", text(&body[4..])),
+        b'A' => {
+            let (channel, payload) = (
+                text(&body[4..]),
+                text(&body[4 + text(&body[4..]).len() + 1..]),
+            );
+            format!("NotificationResponse {channel} {payload}")
+        }
         other => panic!("a server does not send {}", char::from(other)),
     }
 }

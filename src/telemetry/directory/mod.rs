@@ -96,7 +96,7 @@ impl Directory {
                 match connection.state {
                     ServerConnectionState::Idle => pool.idle += 1,
                     ServerConnectionState::Active => pool.in_use += 1,
-                    ServerConnectionState::Replication => {}
+                    ServerConnectionState::Replication | ServerConnectionState::Listening => {}
                 }
             }
         }

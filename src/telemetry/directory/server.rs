@@ -32,6 +32,8 @@ codes! {
         Active = "active",
         /// It belongs to no pool: a client replicates over it.
         Replication = "replication",
+        /// It belongs to no pool: it listens for the sessions of its database.
+        Listening = "listening",
     }
 }
 
@@ -78,6 +80,12 @@ impl ServerEntry {
     pub fn replicate(&self) {
         let replication = ServerConnectionState::Replication as u8;
         self.record.state.store(replication, Ordering::Relaxed);
+    }
+
+    /// Says that it listens for sessions.
+    pub fn listen(&self) {
+        let listening = ServerConnectionState::Listening as u8;
+        self.record.state.store(listening, Ordering::Relaxed);
     }
 
     /// Says that it is back in its pool.
