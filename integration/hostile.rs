@@ -184,6 +184,19 @@ fn a_login_that_never_ends_is_ended() {
 }
 
 #[test]
+fn a_client_that_owes_its_password_for_too_long_is_told_so() {
+    test(async {
+        let settings = [("limits.login_timeout", "1s"), ("auth.method", "lookup")];
+        let router = Router::start(&shared().await.cluster, &settings).await;
+        let mut owing = Raw::connect(router.address).await;
+        owing.send_bytes(&startup()).await;
+        let told = fields(&owing.until_end().await);
+        assert_eq!(told[&'C'], "57014");
+        assert_eq!(told[&'M'], "canceling authentication due to timeout");
+    });
+}
+
+#[test]
 fn a_client_may_vanish_at_every_byte_of_a_conversation() {
     test(async {
         let router = router().await;

@@ -27,9 +27,14 @@ async fn change_password(name: &str, password: &str) {
     primary.batch_execute(&sql).await.unwrap();
 }
 
-/// A router that believes what it knows for long.
+/// A router that believes what it knows for long, and has patience with clients that compute their
+/// proofs on a busy machine.
 async fn lookup() -> Router {
-    let settings = [("auth.method", "lookup"), ("auth.cache_ttl", "1h")];
+    let settings = [
+        ("auth.method", "lookup"),
+        ("auth.cache_ttl", "1h"),
+        ("limits.login_timeout", "1m"),
+    ];
     Router::start(&shared().await.cluster, &settings).await
 }
 

@@ -1,19 +1,19 @@
 //! Drives a login: bytes in and out, lookups, and the greeting that ends it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 use tracing::debug;
 
 use super::cancel::CancelSlot;
 use super::doorbell::Doorbell;
+use super::greeting::{Greeting, console_greeting};
 use super::peer::Peer;
 use super::places::{Place, Places};
 use super::tunnel::Tunnel;
-use super::{Proxy, Settings, lock};
+use super::{Proxy, Settings};
 use crate::clock;
 use crate::cluster::{Address, ServerState};
 use crate::net::Stream;
@@ -27,11 +27,6 @@ use crate::wire::{
     Cut, ErrorFields, Limits, Phase, Severity, Splitter, SqlState, TransactionStatus, backend,
     first_packet,
 };
-
-/// What makes the greetings of two logins equal: whom and how they ask.
-pub(super) type GreetingKey = Arc<upstream::Login>;
-/// The settings that a server reports to a new connection.
-pub(super) type Greeting = Arc<BTreeMap<String, String>>;
 
 /// A client that is logged in.
 pub(super) struct Arrived {
@@ -128,10 +123,11 @@ pub(super) async fn log_in(
         client,
         peer,
         _place: place,
+        deadline: clock::now() + limit,
         input: BytesMut::new(),
         splitter: Splitter::client(Limits::default()),
     };
-    match timeout(limit, attempt.run()).await {
+    match timeout(limit + LAST_WORD, attempt.run()).await {
         Ok(Ok(arrived)) => {
             proxy.telemetry.login_ended(LoginResult::Succeeded);
             Some(arrived)
@@ -156,6 +152,8 @@ pub(super) struct Attempt<'a> {
     pub(super) peer: Peer,
     /// Given up when the login ends.
     pub(super) _place: Place,
+    /// When it has to be over.
+    pub(super) deadline: Instant,
     /// What the client has sent and nobody has handled.
     pub(super) input: BytesMut,
     pub(super) splitter: Splitter,
@@ -320,11 +318,28 @@ impl Attempt<'_> {
                     }
                 }
             }
-            match self.stream.read(&mut self.input, READ_BYTES).await {
-                Ok(0) | Err(_) => return Err(Failed(LoginResult::Disconnected)),
-                Ok(_) => {}
+            let read = self.stream.read(&mut self.input, READ_BYTES);
+            match timeout_at(self.deadline.into(), read).await {
+                Ok(Ok(0) | Err(_)) => return Err(Failed(LoginResult::Disconnected)),
+                Ok(Ok(_)) => {}
+                Err(_elapsed) => return Err(self.out_of_time(login).await),
             }
         }
+    }
+
+    /// Ends a login that takes too long. As PostgreSQL does it: who has not said yet what protocol
+    /// it speaks is told nothing.
+    async fn out_of_time(&mut self, login: &Login) -> Failed {
+        if login.is_greeting() {
+            return Failed(LoginResult::TimedOut);
+        }
+        self.too_late().await
+    }
+
+    pub(super) async fn too_late(&mut self) -> Failed {
+        let text = "canceling authentication due to timeout";
+        self.refuse(SqlState::QUERY_CANCELED, text, LoginResult::TimedOut)
+            .await
     }
 
     /// What is stored for a user.
@@ -368,79 +383,6 @@ impl Attempt<'_> {
             .into_iter()
             .map(|server| server.address.clone())
             .collect()
-    }
-
-    /// The settings that a server reports to this login. Asking for them also finds out whether
-    /// the database exists and the user may use it.
-    async fn greeting(&mut self, login: &Arc<upstream::Login>) -> Result<Greeting, Failed> {
-        let snapshot = self.proxy.snapshot.load_full();
-        let remembered = lock(&self.proxy.state.greetings).get(login).cloned();
-        let now = clock::now();
-        // A session needs no connection before its first statement: where busy pools would make a
-        // client wait that was here before, it is told what it was told then.
-        let deadline = match &remembered {
-            Some(_) => self.proxy.deadline(now).min(now + GREETING_WAIT),
-            None => self.proxy.deadline(now),
-        };
-        // A paused database has no server connections, and gets none for somebody new.
-        while self.proxy.state.switches.is_paused(&login.database) {
-            if let Some(greeting) = remembered {
-                return Ok(greeting);
-            }
-            tokio::time::sleep(PAUSE_LOOK).await;
-        }
-        let primary = snapshot.primary();
-        let serving = snapshot
-            .servers
-            .iter()
-            .filter(|s| s.state == ServerState::Serving);
-        let candidates = primary.into_iter().chain(serving.map(|server| server.id));
-        let mut failure = None;
-        for server in candidates {
-            let lent = match self.proxy.upstreams.pool(server, login) {
-                Ok(pool) => pool.get(None, deadline, clock::now()).await,
-                Err(error) => Err(error),
-            };
-            match lent {
-                Ok(lease) => {
-                    let greeting = Arc::clone(&lease.parameters);
-                    lease.release(clock::now());
-                    self.remember(login, &greeting);
-                    return Ok(greeting);
-                }
-                Err(error) if error.retry() => {
-                    (self.proxy.on_loss)(server);
-                    failure = Some(error);
-                }
-                Err(error) => {
-                    self.proxy.note_refused_secret(login, &error);
-                    failure = Some(error);
-                    break;
-                }
-            }
-        }
-        let is_full =
-            |error: &GetError| matches!(error, GetError::WaitTimedOut(_) | GetError::QueueFull(_));
-        match (failure, remembered) {
-            (Some(error), Some(greeting)) if is_full(&error) => Ok(greeting),
-            (Some(error), _) if !error.retry() => Err(self.refuse_by(&error).await),
-            (_, Some(greeting)) => Ok(greeting),
-            (Some(error), None) => Err(self.refuse_by(&error).await),
-            (None, None) => {
-                let text = "no server can be asked for this database now";
-                Err(self
-                    .refuse(SqlState::CANNOT_CONNECT_NOW, text, FAILED_SERVER)
-                    .await)
-            }
-        }
-    }
-
-    fn remember(&self, login: &Arc<upstream::Login>, greeting: &Greeting) {
-        let mut greetings = lock(&self.proxy.state.greetings);
-        if greetings.len() >= GREETINGS_MAX && !greetings.contains_key(login) {
-            greetings.pop_first();
-        }
-        greetings.insert(Arc::clone(login), Arc::clone(greeting));
     }
 
     /// Sends what ends a login, and hangs up what belongs to the session.
@@ -567,32 +509,10 @@ pub(super) fn to_upstream(identity: &Identity) -> upstream::Login {
     }
 }
 
-/// What the console says of itself. The version is one that psql knows.
-fn console_greeting() -> BTreeMap<String, String> {
-    [
-        (
-            "server_version",
-            concat!("15.0 (pgherd ", env!("CARGO_PKG_VERSION"), ")"),
-        ),
-        ("server_encoding", "UTF8"),
-        ("client_encoding", "UTF8"),
-        ("DateStyle", "ISO"),
-        ("TimeZone", "UTC"),
-        ("integer_datetimes", "on"),
-        ("standard_conforming_strings", "on"),
-    ]
-    .into_iter()
-    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .collect()
-}
-
 /// PostgreSQL's own words.
 pub(super) const TOO_MANY: &str = "sorry, too many clients already";
-/// How often a login to a paused database looks whether it is still paused.
-const PAUSE_LOOK: Duration = Duration::from_millis(50);
+/// What a login that is out of time has to be told so, or to come to the end of a lookup.
+const LAST_WORD: Duration = Duration::from_secs(1);
 const REJECTED: LoginResult = LoginResult::Rejected;
 pub(super) const FAILED_SERVER: LoginResult = LoginResult::NoServer;
 const READ_BYTES: usize = 4096;
-const GREETINGS_MAX: usize = 1000;
-/// How long a client that was here before waits for news from a server.
-const GREETING_WAIT: Duration = Duration::from_millis(100);

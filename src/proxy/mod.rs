@@ -11,6 +11,7 @@ mod accept;
 mod cancel;
 mod doorbell;
 mod drive;
+mod greeting;
 mod lease;
 mod lent;
 mod listen;
@@ -151,7 +152,7 @@ pub struct Shared {
     consoles: Arc<places::Places>,
     replicating: Arc<places::Places>,
     /// The reported settings that a login was last greeted with, for when no server can be asked.
-    greetings: Mutex<BTreeMap<login::GreetingKey, login::Greeting>>,
+    greetings: Mutex<BTreeMap<greeting::GreetingKey, greeting::Greeting>>,
 }
 
 impl Shared {
