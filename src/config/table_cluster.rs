@@ -270,7 +270,9 @@ pub(super) const CLUSTER: &[Setting] = &[
         TIME_OR_OFF,
         "10s",
         Reload,
-        "How long a statement that needs the primary waits for one before it is refused.",
+        "How long a statement that needs the primary waits for one before it is refused. So long, \
+         and at least 5 s, a statement that runs on a primary that hangs and is not replaced is \
+         waited for; then its client is told that its outcome is not known.",
     ),
     row(
         "cluster.*.failover.repoint",

@@ -22,11 +22,15 @@ use crate::statement::Catalog;
 pub struct CatalogStore {
     snapshot: Arc<ArcSwap<Snapshot>>,
     settings: MonitorSettings,
-    databases: Mutex<BTreeMap<String, Watched>>,
+    databases: Arc<Mutex<Databases>>,
     tasks: Mutex<JoinSet<()>>,
     /// The next catalog's stamp; zero is nobody's.
     stamps: Arc<AtomicU32>,
+    /// A database that nobody has used for so long is forgotten.
+    unused_max: Duration,
 }
+
+type Databases = BTreeMap<String, Watched>;
 
 #[derive(Clone)]
 struct Watched {
@@ -40,9 +44,10 @@ impl CatalogStore {
         Self {
             snapshot,
             settings,
-            databases: Mutex::default(),
+            databases: Arc::default(),
             tasks: Mutex::default(),
             stamps: Arc::new(AtomicU32::new(1)),
+            unused_max: UNUSED_MAX,
         }
     }
 
@@ -64,6 +69,7 @@ impl CatalogStore {
             return watched.cell;
         }
         let reader = Reader {
+            databases: Arc::clone(&self.databases),
             snapshot: Arc::clone(&self.snapshot),
             settings: MonitorSettings {
                 database: database.to_owned(),
@@ -71,8 +77,12 @@ impl CatalogStore {
             },
             watched: watched.clone(),
             stamps: Arc::clone(&self.stamps),
+            unused_max: self.unused_max,
         };
-        lock(&self.tasks).spawn(reader.run());
+        let mut tasks = lock(&self.tasks);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(reader.run());
+        drop(tasks);
         let cell = Arc::clone(&watched.cell);
         databases.insert(database.to_owned(), watched);
         cell
@@ -92,17 +102,20 @@ impl CatalogStore {
     }
 }
 
-/// Reads one database again and again.
+/// Reads one database again and again, as long as somebody wants to know.
 struct Reader {
+    databases: Arc<Mutex<Databases>>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     settings: MonitorSettings,
     watched: Watched,
     stamps: Arc<AtomicU32>,
+    unused_max: Duration,
 }
 
 impl Reader {
     async fn run(self) {
         let mut retry = RETRY_MIN;
+        let mut unused = Duration::ZERO;
         loop {
             let pause = match timeout(READ_LIMIT, self.read()).await {
                 Ok(Some(catalog)) => {
@@ -116,6 +129,12 @@ impl Reader {
                     retry
                 }
             };
+            if self.is_used() {
+                unused = Duration::ZERO;
+            } else if unused >= self.unused_max && self.is_forgotten() {
+                return;
+            }
+            unused += pause;
             if timeout(pause, self.watched.changed.notified())
                 .await
                 .is_ok()
@@ -124,6 +143,22 @@ impl Reader {
                 tokio::time::sleep(BURST).await;
             }
         }
+    }
+
+    /// Whether somebody else has the catalog. One that has it is a session.
+    fn is_used(&self) -> bool {
+        Arc::strong_count(&self.watched.cell) > OWN_HANDLES
+    }
+
+    /// Takes the database from the list, unless somebody has come for it: handles are given out
+    /// under the lock.
+    fn is_forgotten(&self) -> bool {
+        let mut databases = lock(&self.databases);
+        let is_forgotten = !self.is_used();
+        if is_forgotten {
+            databases.remove(&self.settings.database);
+        }
+        is_forgotten
     }
 
     /// A catalog that says what the last one said is the last one: what was judged by it holds.
@@ -172,8 +207,82 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 const DATABASES_MAX: usize = 1000;
+/// The list's and the reader's.
+const OWN_HANDLES: usize = 2;
+/// Long enough that clients that come and go do not wait for a catalog each time.
+const UNUSED_MAX: Duration = Duration::from_secs(600);
 const READ_LIMIT: Duration = Duration::from_secs(10);
 const REFRESH: Duration = Duration::from_secs(60);
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 const BURST: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::cluster::{Epoch, HoldCause, Writes};
+
+    /// A store that finds no server to read from.
+    fn store(unused_max: Duration) -> CatalogStore {
+        let snapshot = Snapshot {
+            epoch: Epoch(1),
+            servers: Vec::new(),
+            writes: Writes::Held {
+                since: Instant::now(),
+                cause: HoldCause::NoPrimary,
+            },
+            lineage: None,
+            primary_sample: None,
+        };
+        let settings = MonitorSettings {
+            user: "monitor".to_owned(),
+            password: None,
+            database: "postgres".to_owned(),
+            application_name: "test".to_owned(),
+            connect_timeout: Duration::from_secs(1),
+        };
+        CatalogStore {
+            unused_max,
+            ..CatalogStore::new(Arc::new(ArcSwap::from_pointee(snapshot)), settings)
+        }
+    }
+
+    async fn is_forgotten_soon(store: &CatalogStore, database: &str) -> bool {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while lock(&store.databases).contains_key(database) {
+            if Instant::now() > deadline {
+                return false;
+            }
+            store.changed(database);
+            tokio::task::yield_now().await;
+        }
+        true
+    }
+
+    #[tokio::test]
+    async fn a_database_that_no_session_uses_is_forgotten() {
+        let store = store(Duration::ZERO);
+        let (kept, dropped) = (store.of("kept"), store.of("dropped"));
+        drop(dropped);
+        assert!(is_forgotten_soon(&store, "dropped").await);
+        assert!(lock(&store.databases).contains_key("kept"));
+        assert!(Arc::ptr_eq(&kept, &store.of("kept")));
+        drop(kept);
+        assert!(is_forgotten_soon(&store, "kept").await);
+        store.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn one_that_was_used_a_while_ago_is_not() {
+        let store = store(UNUSED_MAX);
+        drop(store.of("short"));
+        for _ in 0..100 {
+            store.changed("short");
+            tokio::task::yield_now().await;
+        }
+        assert!(lock(&store.databases).contains_key("short"));
+        store.shutdown().await;
+    }
+}

@@ -3,11 +3,12 @@
 
 use std::mem;
 
+use super::answer::Answer;
 use super::machine::State;
 use super::machine::release;
 use super::output::RetryCause;
 use super::prepared::ServerSide;
-use super::running::{Answer, Open, Running};
+use super::running::{Open, Running};
 use super::settings::Done;
 use super::unit::{Traits, Unit};
 use super::{Condition, Note, Output, Refusal, Session, Transaction, World};

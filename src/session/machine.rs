@@ -222,14 +222,26 @@ impl Session {
             }
             Input::ServerLost => self.server_lost(world, state, out),
             Input::ClientGone => self.client_gone(state, out),
-            Input::SnapshotChanged => match state.waiting() {
-                Ok(waiting) => self.look_again(world, waiting, out),
-                Err(other) => other,
-            },
+            Input::SnapshotChanged => self.look_around(world, state, out),
             Input::Cancel => self.canceled(world, state, out),
             Input::Timer => self.handle_timer(world, state, out),
             Input::Drain => self.handle_drain(world, state, out),
         };
+    }
+
+    fn look_around(&mut self, world: &World<'_>, state: State, out: &mut Vec<Output>) -> State {
+        match state {
+            State::Waiting(waiting) => self.look_again(world, waiting, out),
+            State::Running(running) => {
+                running.arm(world, out);
+                State::Running(running)
+            }
+            other @ (State::Resting(_)
+            | State::Gathering(..)
+            | State::Subscribing(_)
+            | State::Draining(_)
+            | State::Closed) => other,
+        }
     }
 
     /// The router stops: who is idle is closed now, the others at their end.
@@ -380,7 +392,7 @@ impl Session {
                 };
                 refuse_and_close(&refusal, held, out)
             }
-            State::Running(running) => self.run_too_long(world, running, out),
+            State::Running(running) => self.look_at_running(world, running, out),
             other @ (State::Gathering(..)
             | State::Subscribing(_)
             | State::Draining(_)

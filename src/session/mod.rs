@@ -6,6 +6,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod again;
+mod answer;
 mod channels;
 mod door;
 mod follow;

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 
 use super::again::retry_cause;
+use super::answer::{Answer, HeldBack};
 use super::gather::refusal_on_replica;
 use super::left::is_not_understood;
 use super::listening::Parked;
 use super::machine::{Held, State, refuse_and_close, terminate};
-use super::output::RetryCause;
 use super::prepared::ServerSide;
 use super::sender::Sender;
 use super::unit::{Expected, Traits, Unit};
@@ -34,42 +34,13 @@ pub(super) struct Running {
     pub(super) open: Open,
     copy: Copy,
     patience: Patience,
+    /// When it is cancelled, or given up after that.
+    until: Option<Instant>,
+    pub(super) began_at: Instant,
     /// When the server last said something.
     pub(super) heard_at: Option<Instant>,
     /// Whether the client was in a transaction when the unit began.
     pub(super) in_transaction: bool,
-}
-
-/// What of the server's answer the client has.
-#[derive(Debug)]
-pub(super) enum Answer {
-    /// Nothing; what came is held, because the unit may be tried elsewhere.
-    HeldBack(HeldBack),
-    /// Nothing came.
-    Nothing,
-    /// Some of it.
-    Begun,
-    /// Nothing, and it gets nothing of this one: the unit is tried again when the server is done.
-    Abandoned(RetryCause),
-}
-
-/// Messages that the client does not have yet.
-#[derive(Debug, Default)]
-pub(super) struct HeldBack {
-    messages: Vec<Bytes>,
-    bytes: usize,
-}
-
-impl HeldBack {
-    /// Whether there is room for this one too.
-    fn takes(&self, message: &Bytes) -> bool {
-        self.messages.len() < HELD_BACK_MAX && self.bytes + message.len() <= HELD_BACK_BYTES_MAX
-    }
-
-    fn push(&mut self, message: Bytes) {
-        self.bytes += message.len();
-        self.messages.push(message);
-    }
 }
 
 /// What the client may still send for the unit.
@@ -107,6 +78,15 @@ impl Running {
     pub(super) fn wants_client(&self) -> bool {
         (self.open != Open::Complete && !self.is_tuning()) || self.copy == Copy::In
     }
+
+    /// Has the session look at it when its time is up, or that of its server.
+    pub(super) fn arm(&self, world: &World<'_>, out: &mut Vec<Output>) {
+        let given_up_at = self.given_up_at(world);
+        let first = self.until.into_iter().chain(given_up_at).min();
+        if first.is_some() {
+            out.push(Output::Arm(first));
+        }
+    }
 }
 
 impl Session {
@@ -130,6 +110,7 @@ impl Session {
             true => Answer::HeldBack(HeldBack::default()),
             false => Answer::Nothing,
         };
+        let limit = world.rules.query_timeout;
         let mut running = Box::new(Running {
             unit,
             held,
@@ -138,12 +119,12 @@ impl Session {
             open,
             copy: Copy::None,
             patience: Patience::Full,
+            until: (!limit.is_zero()).then(|| world.now + limit),
+            began_at: world.now,
             heard_at: None,
             in_transaction: !self.transaction.is_none(),
         });
-        if !world.rules.query_timeout.is_zero() {
-            out.push(Output::Arm(Some(world.now + world.rules.query_timeout)));
-        }
+        running.arm(world, out);
         match self.untold(&running.held) {
             Some(text) => Self::tune(&mut running, &text, out),
             None => send(world, &self.transaction, &mut running, out),
@@ -152,17 +133,22 @@ impl Session {
     }
 
     /// A unit is cancelled when its time is up. A server that does not even obey that hangs.
-    pub(super) fn run_too_long(
+    pub(super) fn look_at_running(
         &mut self,
         world: &World<'_>,
         mut running: Box<Running>,
         out: &mut Vec<Output>,
     ) -> State {
+        if running.until.is_none_or(|until| world.now < until) {
+            running.arm(world, out);
+            return State::Running(running);
+        }
         match running.patience {
             Patience::Full => {
                 running.patience = Patience::Cancelled;
+                running.until = Some(world.now + CANCEL_GRACE);
                 out.push(Output::CancelServer);
-                out.push(Output::Arm(Some(world.now + CANCEL_GRACE)));
+                running.arm(world, out);
                 State::Running(running)
             }
             Patience::Cancelled => {
@@ -184,6 +170,8 @@ impl Session {
         match (&cut, running.open) {
             (Cut::Message(Frame { tag: b'X', .. }), _) => terminate(Some(running.held), out),
             (Cut::Run(bytes), _) => {
+                // More is read of a client only as its server takes it.
+                running.heard_at = Some(world.now);
                 out.push(Output::ToServer(bytes.clone()));
                 State::Running(running)
             }
@@ -586,7 +574,3 @@ fn give_ours(running: &mut Running, out: &mut Vec<Output>) {
 /// How long a server may take to obey a cancel. Rolling back takes no time; what cannot be
 /// interrupted, such as a wait for a disk, may.
 const CANCEL_GRACE: Duration = Duration::from_secs(10);
-/// How many messages may be held back; a unit that answers more has to be believed.
-const HELD_BACK_MAX: usize = 256;
-/// How many bytes: room for the descriptions of wide rows.
-const HELD_BACK_BYTES_MAX: usize = 64 << 10;
