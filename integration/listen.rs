@@ -196,6 +196,52 @@ fn ordinary_clients_listen() {
     });
 }
 
+/// The process that a notification names.
+fn sender(message: &Message) -> u32 {
+    u32::from_be_bytes(message.body[..4].try_into().unwrap())
+}
+
+#[test]
+fn its_own_notifications_come_with_the_statement_and_by_its_own_number() {
+    test(async {
+        let router = &shared().await.router;
+        let (mut ann, mut bob) = (router.raw().await, router.raw().await);
+        let own = ann.key.as_ref().unwrap().pid;
+        ann.query("LISTEN own_news").await;
+        for round in 0..30 {
+            // On whichever connection the other has just had.
+            bob.query("NOTIFY own_news, 'other'").await;
+            let query = match round % 3 {
+                0 => "NOTIFY own_news, 'own'",
+                1 => "SELECT pg_notify('own_news', 'own')",
+                _ => "BEGIN; NOTIFY own_news, 'own'; COMMIT",
+            };
+            let mut answer = ann.query(query).await;
+            answer.retain(|message| message.tag == b'A');
+            let heard: Vec<_> = answer
+                .iter()
+                .map(|message| (channel_and_payload(message).1, sender(message) == own))
+                .collect();
+            // What the other sent may have come before, or may be in front of it.
+            let other = |it: &(String, bool)| *it == ("other".to_owned(), false);
+            let mine = |it: &(String, bool)| *it == ("own".to_owned(), true);
+            assert!(heard.last().is_some_and(mine), "{round}: {heard:?}");
+            assert!(
+                heard[..heard.len() - 1].iter().all(other),
+                "{round}: {heard:?}"
+            );
+        }
+        let mut lone = router.raw().await;
+        let own = lone.key.as_ref().unwrap().pid;
+        // On a connection of its own as well.
+        lone.query("CREATE TEMP TABLE own_mine(n int)").await;
+        lone.query("LISTEN own_news").await;
+        let answer = lone.query("NOTIFY own_news, 'own'").await;
+        assert_eq!(tags(&answer), "CAZ");
+        assert_eq!(sender(&answer[1]), own);
+    });
+}
+
 #[test]
 fn a_session_that_is_pinned_hears_each_notification_once() {
     test(async {

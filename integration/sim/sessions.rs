@@ -389,6 +389,7 @@ impl Sessions {
             load: &|_| 0,
             server_statements_max: 3,
             console: None,
+            own: pgherd::session::OwnNumbers::default(),
             paused: false,
         };
         one.session.handle(&view, input, &mut outputs);
@@ -441,7 +442,7 @@ impl Sessions {
                 };
                 one.asked = Some((world.now + wait, route));
             }
-            Output::Listen(_) | Output::Unlisten(_) => {
+            Output::Listen(_) | Output::Unlisten(_) | Output::Echo(_) => {
                 return Err("nobody listens here".into());
             }
             Output::Release { condition, side } => {

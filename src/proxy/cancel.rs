@@ -86,10 +86,11 @@ impl CancelKeys {
         loop {
             let random = clock::random::<36>()?;
             let (pid, secret) = random.split_first_chunk::<4>().unwrap_or((&[0; 4], &[]));
-            // libpq takes the number for a process: positive, and not zero.
-            let pid = u32::from_be_bytes(*pid) & 0x7FFF_FFFF;
+            // libpq takes the number for a process: positive. No server's process has so high a one, so
+            // that a notification of another is never taken for one's own.
+            let pid = u32::from_be_bytes(*pid) & 0x7FFF_FFFF | 0x4000_0000;
             let mut slots = lock(&self.slots);
-            if pid == 0 || slots.contains_key(&pid) {
+            if slots.contains_key(&pid) {
                 continue;
             }
             let secret = secret.get(..secret_bytes).unwrap_or(secret);

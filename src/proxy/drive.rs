@@ -30,7 +30,8 @@ use super::{Proxy, notes};
 use crate::clock;
 use crate::net::Stream;
 use crate::session::{
-    Catalog, Channel, ConsoleReply, Input, Note, Output, Refusal, Route, ServerSide, Session, World,
+    Catalog, Channel, ConsoleReply, Input, Note, Output, OwnNumbers, Refusal, Route, ServerSide,
+    Session, When, World,
 };
 use crate::telemetry::{ClientEntry, ClientState, Hold};
 use crate::upstream::{self, PoolHandle};
@@ -89,9 +90,10 @@ pub(super) enum End {
 }
 
 /// What a session wants that takes its time.
-enum Wanted {
+pub(super) enum Wanted {
     Lease(Route),
     Listen(Vec<Channel>),
+    CatchUp(When),
 }
 
 /// What woke the conversation.
@@ -279,7 +281,7 @@ impl Conversation {
     }
 
     /// Whether the session is to be given what the listener heard.
-    fn takes_mail(&self) -> bool {
+    pub(super) fn takes_mail(&self) -> bool {
         self.has_mail() && self.to_client.len() < QUEUE_HIGH && self.session.takes_notifications()
     }
 
@@ -325,6 +327,7 @@ impl Conversation {
             let input = match output {
                 Wanted::Lease(route) => self.lease(&route).await,
                 Wanted::Listen(channels) => self.listen(channels).await,
+                Wanted::CatchUp(when) => self.catch_up(when).await,
             };
             wanted = self.handle(input);
         }
@@ -332,7 +335,7 @@ impl Conversation {
 
     /// The same up to where a connection is needed, which is the only thing to wait for. What the
     /// session wants behind it, the answer to it brings.
-    fn handle(&mut self, input: Input) -> Option<Wanted> {
+    pub(super) fn handle(&mut self, input: Input) -> Option<Wanted> {
         let mut outputs = mem::take(&mut self.outputs);
         let seen = self
             .seen
@@ -359,6 +362,10 @@ impl Conversation {
                 Console::No => None,
                 Console::Watcher | Console::Admin => Some(&answer),
             },
+            own: OwnNumbers {
+                client: self.presence.cancel.key().pid,
+                server: self.server.as_ref().and_then(Lent::pid),
+            },
             paused: self.console == Console::No
                 && self.proxy.state.switches.is_paused(&self.card.database),
         };
@@ -377,6 +384,7 @@ impl Conversation {
             match output {
                 Output::Lease(route) => wanted = Some(Wanted::Lease(route)),
                 Output::Listen(channels) => wanted = Some(Wanted::Listen(channels)),
+                Output::Echo(when) => wanted = Some(Wanted::CatchUp(when)),
                 other => self.perform(other),
             }
         }
@@ -404,7 +412,7 @@ impl Conversation {
                 notes::record(&self.proxy, &mut self.card, note);
             }
             Output::Close => self.end = End::Closing,
-            Output::Lease(_) | Output::Listen(_) => {
+            Output::Lease(_) | Output::Listen(_) | Output::Echo(_) => {
                 debug_assert!(false, "what takes time is asked for where it can wait");
             }
         }

@@ -98,6 +98,7 @@ impl Conversation {
             debug_assert!(false, "a connection is given back that nobody has");
             return;
         };
+        self.end_own();
         self.proxy.count_returned(lease.server);
         self.card.entry.set_server(None);
         if !cut.is_between_frames() {

@@ -28,6 +28,11 @@ impl Lent {
         }
     }
 
+    /// The process at the other end.
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.lease.cancel_key.as_ref().map(|key| key.pid)
+    }
+
     /// The next of the messages that are here. What makes no sense stays, for whoever looks next.
     pub(super) fn next_whole(&mut self) -> Option<Input> {
         self.cut

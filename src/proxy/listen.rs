@@ -1,13 +1,15 @@
 //! A session's part of the shared listener: the wait for it, and what it heard.
 
-use tokio::time::sleep_until;
+use std::time::Duration;
+
+use tokio::time::{sleep, sleep_until};
 
 use super::doorbell::ring;
 use super::drive::{Conversation, End};
 use super::lease::read_ahead;
 use super::listeners::Caller;
 use crate::clock;
-use crate::session::{Channel, Input, Refusal};
+use crate::session::{Channel, Input, Refusal, When};
 
 /// How the wait for the listener ended.
 enum Wait {
@@ -60,6 +62,44 @@ impl Conversation {
         }
     }
 
+    /// Waits until the listener has heard all that was notified so far, and gives it to the session
+    /// if the answer waits for it. Whoever waits too long gets it later.
+    pub(super) async fn catch_up(&mut self, when: When) -> Input {
+        let Some(ear) = &self.ear else {
+            return Input::Listening(Ok(()));
+        };
+        let is_called_off = tokio::select! {
+            biased;
+            () = ear.catch_up() => false,
+            () = self.presence.bell.heard(ring::CANCEL | ring::KILL) => true,
+            () = sleep(ECHO_LIMIT) => false,
+        };
+        self.now = clock::now();
+        if when == When::Before {
+            ear.mailbox.begin_own();
+            if is_called_off {
+                self.presence.bell.forget(ring::CANCEL);
+                return Input::Cancel;
+            }
+            return Input::Listening(Ok(()));
+        }
+        while self.takes_mail()
+            && let Some(letter) = self.next_letter()
+        {
+            let wanted = self.handle(letter);
+            debug_assert!(wanted.is_none(), "what is heard asks for nothing");
+        }
+        self.end_own();
+        Input::Listening(Ok(()))
+    }
+
+    /// What comes from the session's connection from here on is not its own.
+    pub(super) fn end_own(&self) {
+        if let Some(ear) = &self.ear {
+            ear.mailbox.end_own();
+        }
+    }
+
     /// The session does not need these channels any more. One that needs none has no place at the
     /// listener, which may end then.
     pub(super) fn unlisten(&mut self, channels: &[Channel]) {
@@ -76,3 +116,6 @@ impl Conversation {
         self.ear.as_ref()?.mailbox.take()
     }
 }
+
+/// The listener answers within a millisecond or so. Nobody's statement waits for one that hangs.
+const ECHO_LIMIT: Duration = Duration::from_secs(1);

@@ -43,6 +43,8 @@ struct Followed {
     /// Its savepoints since the first of these, with how many there were.
     savepoints: Vec<(Box<str>, usize)>,
     marks: Marks,
+    /// Whether the open transaction may have notified.
+    notified: bool,
 }
 
 /// What is known of the savepoints of a transaction.
@@ -137,6 +139,19 @@ impl Channels {
         })
     }
 
+    /// The open transaction may have notified, if somebody listens.
+    pub(super) fn note_notified(&mut self) {
+        if let Some(followed) = &mut self.0 {
+            followed.notified = true;
+        }
+    }
+
+    /// Whether it may have; it is over.
+    pub(super) fn take_notified(&mut self) -> bool {
+        let followed = self.0.as_mut();
+        followed.is_some_and(|followed| mem::take(&mut followed.notified))
+    }
+
     /// The channels that have to be subscribed to before these wishes are answered.
     pub(super) fn missing(&self, wishes: &[Wish]) -> Vec<Channel> {
         let subscribed = self.0.as_ref().map(|followed| &followed.subscribed);
@@ -148,8 +163,10 @@ impl Channels {
 
     /// The shared listener has subscribed to these.
     pub(super) fn subscribed(&mut self, channels: Vec<Channel>) {
-        let followed = self.0.get_or_insert_default();
-        followed.subscribed.extend(channels);
+        if !channels.is_empty() {
+            let followed = self.0.get_or_insert_default();
+            followed.subscribed.extend(channels);
+        }
     }
 
     /// Statements that were run, and did not fail.

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::echo::OwnNumbers;
 use super::prepared::ServerSide;
 use super::{Refusal, Rules, Texts};
 use crate::cluster::{ServerId, Snapshot};
@@ -35,6 +36,8 @@ pub struct World<'a> {
     pub server_statements_max: usize,
     /// Answers the statements of a console session; `None` in an ordinary one.
     pub console: Option<&'a dyn Fn(&str) -> ConsoleReply>,
+    /// The numbers by which a notification of its own is known.
+    pub own: OwnNumbers,
     /// Whether an operator paused the session's database: no unit begins that has no connection.
     pub paused: bool,
 }
@@ -67,10 +70,12 @@ pub enum Input {
     ServerLost,
     /// The client is gone, and a lease that was asked for is not to be had any more.
     ClientGone,
-    /// The shared listener has subscribed to what was asked for, or will not.
+    /// The shared listener has done what was asked for, or will not.
     Listening(Result<(), Refusal>),
     /// The shared listener has heard this notification.
     Notified(Bytes),
+    /// The same, and when it comes from the session's connection, it is its own.
+    Echoed(Bytes),
     /// The shared listener has missed notifications, or may have.
     Missed(Missed),
     /// The snapshot changed.

@@ -5,6 +5,7 @@
 //! one way only.
 
 use super::channels::{Channel, NAME_BYTES_MAX, Wish};
+use super::echo::HEADER;
 use super::local::LISTENING_CHANNELS;
 use super::machine::{Held, State, refuse_and_close};
 use super::pins::Pin;
@@ -22,8 +23,8 @@ use bytes::{Bytes, BytesMut};
 /// A unit that waits until the shared listener has subscribed to what it wants to listen to.
 #[derive(Debug)]
 pub(super) struct Subscribing {
-    parked: Parked,
-    channels: Vec<Channel>,
+    pub(super) parked: Parked,
+    pub(super) channels: Vec<Channel>,
 }
 
 /// Where the unit goes on.
@@ -31,15 +32,21 @@ pub(super) struct Subscribing {
 pub(super) enum Parked {
     /// It has no server yet, or that of its transaction.
     Gathered(Box<Unit>, Option<Held>),
+    /// It has its connection, and is about to be sent.
+    Granted(Box<Unit>, Held),
     /// It runs, and more of it came.
     Running(Box<Running>),
+    /// It is over, and its end was not given to the client yet.
+    Ended(Held, Bytes),
 }
 
 impl Parked {
-    fn unit(&mut self) -> &mut Unit {
+    /// What can still be refused.
+    fn unit(&mut self) -> Option<&mut Unit> {
         match self {
-            Self::Gathered(unit, _) => unit,
-            Self::Running(running) => &mut running.unit,
+            Self::Gathered(unit, _) | Self::Granted(unit, _) => Some(unit),
+            Self::Running(running) => Some(&mut running.unit),
+            Self::Ended(..) => None,
         }
     }
 }
@@ -49,8 +56,14 @@ impl Subscribing {
     pub(super) fn into_held(self) -> Option<Held> {
         match self.parked {
             Parked::Gathered(_, held) => held,
+            Parked::Granted(_, held) | Parked::Ended(held, _) => Some(held),
             Parked::Running(running) => Some(running.held),
         }
+    }
+
+    /// Whether its client may be told what was heard.
+    const fn is_over(&self) -> bool {
+        matches!(self.parked, Parked::Ended(..))
     }
 }
 
@@ -179,25 +192,30 @@ impl Session {
         result: Result<(), Refusal>,
         out: &mut Vec<Output>,
     ) -> State {
+        if let Err(refusal) = &result
+            && refusal.ends_session()
+        {
+            return refuse_and_close(refusal, subscribing.into_held(), out);
+        }
         let Subscribing {
             mut parked,
             channels,
         } = subscribing;
         // What came too late is given back with the rest.
         self.channels.subscribed(channels);
-        if let Err(refusal) = result {
-            if refusal.ends_session() {
-                let held = match parked {
-                    Parked::Gathered(_, held) => held,
-                    Parked::Running(running) => Some(running.held),
-                };
-                return refuse_and_close(&refusal, held, out);
-            }
-            give_up(parked.unit(), refusal);
+        if let Err(refusal) = result
+            && let Some(unit) = parked.unit()
+        {
+            give_up(unit, refusal);
         }
         match parked {
             Parked::Gathered(unit, held) => self.dispatch(world, unit, held, out),
+            Parked::Granted(unit, held) => self.run(world, unit, held, out),
             Parked::Running(running) => self.send_more(world, running, out),
+            Parked::Ended(held, ready) => {
+                out.push(Output::ToClient(ready));
+                self.rest(world, Some(held), out)
+            }
         }
     }
 
@@ -249,11 +267,20 @@ impl Session {
     /// Whether a notification may be given to the client now. As in PostgreSQL, that is when
     /// nothing runs and no transaction is open.
     pub fn takes_notifications(&self) -> bool {
-        matches!(self.state, State::Resting(_)) && self.transaction.is_none()
+        let is_between = match &self.state {
+            State::Resting(_) => true,
+            State::Subscribing(waits) => waits.is_over(),
+            State::Gathering(..)
+            | State::Waiting(_)
+            | State::Running(_)
+            | State::Draining(_)
+            | State::Closed => false,
+        };
+        is_between && self.transaction.is_none()
     }
 
     /// The shared listener has heard something.
-    pub(super) fn notified(&self, frame: Bytes, out: &mut Vec<Output>) {
+    pub(super) fn hear(&self, frame: Bytes, out: &mut Vec<Output>) {
         if self.has_channel_of(&frame) {
             out.push(Output::ToClient(frame));
         }
@@ -325,5 +352,3 @@ fn truncated(name: &str) -> ErrorFields {
 
 /// How PostgreSQL reports the encoding in which all names can be written.
 const UNICODE: &str = "UTF8";
-/// The bytes in front of a message's body.
-const HEADER: usize = 5;

@@ -8,6 +8,7 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 use super::channels::Channels;
+use super::echo::as_given;
 use super::listening::Subscribing;
 use super::names::Names;
 use super::pins::Pins;
@@ -213,7 +214,11 @@ impl Session {
                 | State::Closed) => other,
             },
             Input::Notified(frame) => {
-                self.notified(frame, out);
+                self.hear(frame, out);
+                state
+            }
+            Input::Echoed(frame) => {
+                self.hear(as_given(world, frame), out);
                 state
             }
             Input::Missed(missed) => {

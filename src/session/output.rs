@@ -22,6 +22,8 @@ pub enum Output {
     Listen(Vec<Channel>),
     /// The session does not need these channels any more.
     Unlisten(Vec<Channel>),
+    /// Say when the shared listener has heard all that was notified so far.
+    Echo(When),
     /// Give the leased connection back.
     Release {
         /// In what condition it is.
@@ -37,6 +39,15 @@ pub enum Output {
     Note(Note),
     /// Send what is to be sent, and end the session.
     Close,
+}
+
+/// When the shared listener is asked to catch up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Before the session notifies. What comes from its connection from then on is its own.
+    Before,
+    /// After it has notified. What was heard is to be given to it before the answer.
+    After,
 }
 
 /// In what condition a connection comes back, the best first.

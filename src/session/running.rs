@@ -12,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::again::retry_cause;
 use super::answer::{Answer, HeldBack};
+use super::echo::as_given;
 use super::gather::refusal_on_replica;
 use super::left::is_not_understood;
 use super::listening::Parked;
@@ -94,10 +95,14 @@ impl Session {
     pub(super) fn run(
         &mut self,
         world: &World<'_>,
-        mut unit: Box<Unit>,
+        unit: Box<Unit>,
         held: Held,
         out: &mut Vec<Output>,
     ) -> State {
+        let (mut unit, held) = match self.wait_before(unit, held, out) {
+            Ok(ready) => ready,
+            Err(waits) => return waits,
+        };
         let open = match (unit.traits.has(Traits::COMPLETE), unit.unseen) {
             (true, false) => Open::Complete,
             (true, true) => Open::UntilRest,
@@ -296,7 +301,11 @@ impl Session {
             b'A' if self.is_heard_twice(&frame) => return State::Running(running),
             b'N' | b'A' | b'S' => {
                 self.note_setting(&frame);
-                hold_or_give(&mut running, frame.bytes, out);
+                let bytes = match frame.tag {
+                    b'A' => as_given(world, frame.bytes),
+                    _ => frame.bytes,
+                };
+                hold_or_give(&mut running, bytes, out);
                 return State::Running(running);
             }
             b'G' => copy_in_begins(&mut running),
@@ -402,8 +411,12 @@ impl Session {
         if let Answer::Abandoned(cause) = running.answer {
             return self.try_again(world, *running, cause, out);
         }
-        give(&mut running, frame.bytes.clone(), out);
-        self.finish(world, *running, status, out)
+        let waits = self.waits_after(&running, status == TransactionStatus::Idle);
+        let ready = frame.bytes.clone();
+        if !waits {
+            give(&mut running, ready.clone(), out);
+        }
+        self.finish(world, *running, status, waits.then_some(ready), out)
     }
 
     fn finish(
@@ -411,6 +424,7 @@ impl Session {
         world: &World<'_>,
         running: Running,
         status: TransactionStatus,
+        untold: Option<Bytes>,
         out: &mut Vec<Output>,
     ) -> State {
         let Running {
@@ -442,7 +456,10 @@ impl Session {
         self.note_left(&unit, before, out);
         held.side.settings = self.wanted.now().cloned();
         self.spare.keep(unit, expected);
-        self.rest(world, Some(held), out)
+        match untold {
+            Some(ready) => Self::wait_after(held, ready, out),
+            None => self.rest(world, Some(held), out),
+        }
     }
 }
 

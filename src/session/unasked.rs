@@ -1,5 +1,6 @@
 //! What a server says without being asked.
 
+use super::echo::as_given;
 use super::machine::{Held, State};
 use super::{Output, Session, World};
 use crate::wire::backend::ParameterStatus;
@@ -20,7 +21,10 @@ impl Session {
             Cut::Message(frame) if self.is_heard_twice(&frame) => stay(held),
             Cut::Message(frame) if matches!(frame.tag, b'N' | b'A' | b'S') => {
                 self.note_setting(&frame);
-                out.push(Output::ToClient(frame.bytes));
+                out.push(Output::ToClient(match frame.tag {
+                    b'A' => as_given(world, frame.bytes),
+                    _ => frame.bytes,
+                }));
                 stay(held)
             }
             // Anything else is the last word of a server that hangs up.

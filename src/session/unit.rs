@@ -10,12 +10,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::channels::Wish;
+use super::echo::Echo;
 use super::pins::{Pin, Pins};
 use super::prepared::{Prepared, StatementId};
 use super::settings::{Done, changes_of};
 use super::{Refusal, World};
 use crate::policy::{self, CalledCode, Decision, Intent, Standing, Why};
-use crate::statement::{Access, Effect, Facts, Kind, Known, Modes, Verb};
+use crate::statement::{Access, Effect, Facts, FunctionUse, Kind, Known, Modes, Statement, Verb};
 use crate::wire::frame::Head;
 
 /// One message of a client, as far as it is understood before its server is known.
@@ -139,6 +140,8 @@ pub(super) struct Unit {
     pub(super) failed: bool,
     /// What it does to the channels that the session listens to elsewhere.
     pub(super) wishes: Vec<Wish>,
+    /// Whether it was waited for what others notified on its connection.
+    pub(super) echo: Echo,
     /// How often it was tried on a server.
     pub(super) attempts: u8,
     /// The text that a replica's refusal is learned for, when the unit is one statement.
@@ -191,6 +194,8 @@ impl Traits {
     pub(super) const ROLLS_BACK: u16 = 1024;
     /// It is one Query.
     pub(super) const QUERY: u16 = 2048;
+    /// It may notify whoever listens.
+    pub(super) const NOTIFIES: u16 = 16384;
     /// The server did not understand its text, so nothing of it ran.
     pub(super) const NOT_UNDERSTOOD: u16 = 4096;
 
@@ -395,6 +400,8 @@ pub struct Judgement {
     called: CalledCode,
     /// It does nothing but change settings that the session takes along.
     carries: bool,
+    /// It notifies, by a statement of its own.
+    notifies: bool,
 }
 
 impl Judgement {
@@ -411,6 +418,7 @@ impl Judgement {
             decision: policy::classify(facts, &standing, world.catalog, world.route),
             called: policy::called_code(facts, world.catalog, world.route),
             carries: changes_of(facts).is_some(),
+            notifies: facts.statements.iter().any(notifies),
         }
     }
 }
@@ -429,6 +437,9 @@ pub(super) fn fold(world: &World<'_>, unit: &mut Unit, facts: &Known<Judgement>)
     // Settings that are taken along are nothing that a later read has to see.
     if judgement.decision.intent == Intent::Write && !carries && !only_shapes_transactions(facts) {
         unit.traits.set(Traits::MAY_WRITE);
+    }
+    if judgement.notifies {
+        unit.traits.set(Traits::NOTIFIES);
     }
     match judgement.called {
         CalledCode::Known => {}
@@ -462,6 +473,12 @@ pub(super) fn fold(world: &World<'_>, unit: &mut Unit, facts: &Known<Judgement>)
     if !carries {
         unit.leaves.extend(Pins::left_by(facts.session_effects()));
     }
+}
+
+/// Whether a statement is a NOTIFY, or calls the function that does the same.
+fn notifies(statement: &Statement) -> bool {
+    let calls = |function: &FunctionUse| &*function.name == "pg_notify";
+    statement.kind == Kind::Notify || statement.functions.iter().any(calls)
 }
 
 /// Whether a text does nothing but begin, end and mark transactions.

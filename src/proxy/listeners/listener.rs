@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tracing::{debug, info};
 
@@ -37,6 +37,8 @@ pub(super) struct Listener {
     /// The connection has got further, or cannot be had.
     progress: Notify,
     trouble: Mutex<Trouble>,
+    /// Those who want to know when everything that was notified so far is heard.
+    echoes: Mutex<Vec<oneshot::Sender<()>>>,
     pub(super) counts: Counts,
 }
 
@@ -74,6 +76,7 @@ impl Listener {
             changed: Notify::new(),
             progress: Notify::new(),
             trouble: Mutex::default(),
+            echoes: Mutex::default(),
             counts: Counts::default(),
         }
     }
@@ -123,6 +126,8 @@ impl Listener {
                     let over = Link::new(server, link).serve(&self, &proxy).await;
                     self.counts.server.store(0, Ordering::Relaxed);
                     lock(&self.board).lose();
+                    // They are told that there is none by being forgotten.
+                    lock(&self.echoes).clear();
                     if let Over::Lost(why) = over {
                         self.counts.lost.fetch_add(1, Ordering::Relaxed);
                         info!(database = self.place.database, server = %server, why,
@@ -191,6 +196,23 @@ impl Listener {
     }
 }
 
+/// What a connection was told.
+enum Told {
+    /// To listen, or not to any more.
+    Batch(Batch),
+    /// To answer, which it does behind all that was notified until then.
+    Echo(Vec<oneshot::Sender<()>>),
+}
+
+impl Told {
+    fn text(&self) -> String {
+        match self {
+            Self::Batch(batch) => batch.text(),
+            Self::Echo(_) => String::new(),
+        }
+    }
+}
+
 /// A connection that listens.
 struct Link {
     server: ServerId,
@@ -198,7 +220,7 @@ struct Link {
     input: BytesMut,
     cut: Splitter,
     /// What it was told and has not done yet, and when it has to have done it.
-    told: Option<(Batch, Instant)>,
+    told: Option<(Told, Instant)>,
     /// Whether what it was told was refused.
     refused: bool,
 }
@@ -258,20 +280,13 @@ impl Link {
         if self.told.is_some() {
             return Ok(());
         }
-        let batch = {
-            let mut board = lock(&listener.board);
-            match board.next_batch() {
-                Some(batch) => batch,
-                None => {
-                    board.settle();
-                    return Ok(());
-                }
-            }
+        let Some(told) = next_told(listener) else {
+            return Ok(());
         };
         let mut out = BytesMut::new();
-        frontend::query(&mut out, batch.text().as_bytes());
+        frontend::query(&mut out, told.text().as_bytes());
         let until = Instant::now() + ANSWER_LIMIT;
-        self.told = Some((batch, until));
+        self.told = Some((told, until));
         match timeout_at(until, self.direct.stream.write_all(&out)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err("the server closed it"),
@@ -305,8 +320,15 @@ impl Link {
                 if self.refused {
                     return Err("the server refused to listen");
                 }
-                if let Some((batch, _)) = self.told.take() {
-                    lock(&listener.board).done(batch);
+                match self.told.take() {
+                    Some((Told::Batch(batch), _)) => lock(&listener.board).done(batch),
+                    Some((Told::Echo(asked), _)) => {
+                        for one in asked {
+                            // Whoever does not wait any more needs no answer.
+                            let _gone = one.send(());
+                        }
+                    }
+                    None => {}
                 }
                 listener.progress.notify_waiters();
             }
@@ -314,6 +336,17 @@ impl Link {
         }
         Ok(())
     }
+}
+
+/// What a connection has to be told next.
+fn next_told(listener: &Listener) -> Option<Told> {
+    let mut board = lock(&listener.board);
+    if let Some(batch) = board.next_batch() {
+        return Some(Told::Batch(batch));
+    }
+    board.settle();
+    let asked = std::mem::take(&mut *lock(&listener.echoes));
+    (!asked.is_empty()).then_some(Told::Echo(asked))
 }
 
 /// Gives a notification to those whom it concerns. Its bytes are copied once: a part of what was
@@ -351,6 +384,18 @@ impl Ear {
         lock(&self.listener.board).add(self.client, channels);
         self.listener.wake();
         self.listener.heard_all(channels).await
+    }
+
+    /// Waits until all that was notified so far is heard; without a connection, that is nothing.
+    pub(in crate::proxy) async fn catch_up(&self) {
+        let (told, asked) = oneshot::channel();
+        lock(&self.listener.echoes).push(told);
+        if self.listener.server().is_none() {
+            return;
+        }
+        self.listener.wake();
+        // Dropped when the connection is lost.
+        let _heard = asked.await;
     }
 
     /// Listens to these no more; tells whether any is left.

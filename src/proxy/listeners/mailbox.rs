@@ -25,6 +25,11 @@ pub(in crate::proxy) struct Mailbox {
 struct Mail {
     letters: VecDeque<Letter>,
     bytes: usize,
+    /// How many letters were taken.
+    taken: u64,
+    /// From which letter on what the session's connection notified is its own; `None` when it is not
+    /// about to notify.
+    own_from: Option<u64>,
     /// How many did not find room behind the letters.
     dropped: u64,
 }
@@ -91,10 +96,16 @@ impl Mailbox {
     /// The next letter.
     pub(in crate::proxy) fn take(&self) -> Option<Input> {
         let mut mail = lock(&self.mail);
-        let input = match mail.letters.pop_front() {
+        let letter = mail.letters.pop_front();
+        let is_own = mail.own_from.is_some_and(|from| mail.taken >= from);
+        mail.taken += u64::from(letter.is_some());
+        let input = match letter {
             Some(Letter::Heard(frame)) => {
                 mail.bytes = mail.bytes.saturating_sub(frame.len() + LETTER_BYTES);
-                Some(Input::Notified(frame))
+                Some(match is_own {
+                    true => Input::Echoed(frame),
+                    false => Input::Notified(frame),
+                })
             }
             Some(Letter::Gap) => Some(Input::Missed(Missed::Connection)),
             None if mail.dropped > 0 => {
@@ -108,6 +119,18 @@ impl Mailbox {
             self.is_full.store(false, Ordering::Release);
         }
         input
+    }
+
+    /// What comes from here on may be the session's own.
+    pub(in crate::proxy) fn begin_own(&self) {
+        let mut mail = lock(&self.mail);
+        let next = mail.taken + mail.letters.len() as u64;
+        mail.own_from.get_or_insert(next);
+    }
+
+    /// What comes from here on is not.
+    pub(in crate::proxy) fn end_own(&self) {
+        lock(&self.mail).own_from = None;
     }
 
     fn announce(&self) {
@@ -137,6 +160,7 @@ mod tests {
         std::iter::from_fn(|| mailbox.take())
             .map(|input| match input {
                 Input::Notified(frame) => String::from_utf8_lossy(&frame).into_owned(),
+                Input::Echoed(frame) => format!("own {}", String::from_utf8_lossy(&frame)),
                 Input::Missed(missed) => format!("{missed:?}"),
                 other => panic!("{other:?}"),
             })
@@ -166,6 +190,23 @@ mod tests {
         assert_eq!(take_all(&mailbox), ["Overflow { count: 2 }"]);
         assert_eq!(mailbox.put(&heard("d"), limit), Delivery::Kept);
         assert_eq!(take_all(&mailbox), ["d"]);
+    }
+
+    #[test]
+    fn what_may_be_the_sessions_own_is_told_apart_from_what_came_before() {
+        let mailbox = mailbox();
+        mailbox.put(&heard("a"), 1000);
+        mailbox.put(&heard("b"), 1000);
+        mailbox.take();
+        mailbox.begin_own();
+        mailbox.put(&heard("c"), 1000);
+        // Twice in one transaction: it began with the first.
+        mailbox.begin_own();
+        mailbox.put(&heard("d"), 1000);
+        assert_eq!(take_all(&mailbox), ["b", "own c", "own d"]);
+        mailbox.end_own();
+        mailbox.put(&heard("e"), 1000);
+        assert_eq!(take_all(&mailbox), ["e"]);
     }
 
     #[test]

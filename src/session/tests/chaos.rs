@@ -12,15 +12,16 @@ use crate::cluster::{ByteCount, ServerId, Snapshot};
 use crate::policy::RouteRules;
 use crate::session::machine::State;
 use crate::session::{
-    Condition, Denial, Input, Missed, Output, Refusal, Rules, ServerSide, Session, TextSettings,
-    Texts, World,
+    Condition, Denial, Input, Missed, Output, OwnNumbers, Refusal, Rules, ServerSide, Session,
+    TextSettings, Texts, World,
 };
 use crate::statement::Catalog;
 use crate::wire::{Cut, Limits, Splitter};
 
 /// What a client may say. `…` stands for a text that is too long to hold.
-const CLIENT: [&str; 44] = [
+const CLIENT: [&str; 45] = [
     "Query listen a",
+    "Query notify a",
     "Query unlisten *",
     "Query begin",
     "Query rollback to s",
@@ -308,6 +309,7 @@ impl Room {
             load: &|_| 0,
             server_statements_max: 2,
             console: None,
+            own: OwnNumbers::default(),
             paused: false,
         };
         self.session.handle(&world, input, &mut outputs);
@@ -364,6 +366,10 @@ impl Room {
                     !channels.is_empty() && !self.listening,
                     "nothing to wait for"
                 );
+                self.listening = true;
+            }
+            Output::Echo(_) => {
+                assert!(last && self.lent.is_some(), "nothing to catch up with");
                 self.listening = true;
             }
             Output::Unlisten(channels) => assert!(!channels.is_empty(), "nothing to give back"),

@@ -20,6 +20,7 @@
 //! drain
 //! subscribed | refused to listen what the shared listener says
 //! cancelled                      the client cancels what waits
+//! echo> c p                      the same from the connection that the session has
 //! heard> c p                     the shared listener has heard this on channel c
 //! missed 3 | connection          it has dropped so many; it had no connection
 //!     expect client …            everything that happened, in order, and nothing else
@@ -34,7 +35,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use super::words;
 use crate::cluster::{
@@ -43,8 +44,8 @@ use crate::cluster::{
 };
 use crate::policy::RouteRules;
 use crate::session::{
-    Condition, ConsoleReply, Denial, Input, Missed, Note, Output, Refusal, Rules, ServerSide,
-    Session, TextSettings, Texts, World, reply,
+    Condition, ConsoleReply, Denial, Input, Missed, Note, Output, OwnNumbers, Refusal, Rules,
+    ServerSide, Session, TextSettings, Texts, World, reply,
 };
 use crate::statement::{Catalog, CatalogRows, Persistence, RelationRow, Storage};
 use crate::wire::backend::{Column, Kind, Table};
@@ -179,7 +180,8 @@ impl Stage {
                     words::write_server(&mut self.server_input, message);
                 }
             }
-            ["heard"] => self.hears(words),
+            ["heard"] => self.hears(words, Input::Notified),
+            ["echo"] => self.hears(words, Input::Echoed),
             ["grant"] => {
                 let server = self.asked.take().expect("nobody asked");
                 self.lent = Some(server);
@@ -237,11 +239,11 @@ impl Stage {
         self.work();
     }
 
-    fn hears(&mut self, words: &str) {
+    fn hears(&mut self, words: &str, what: fn(Bytes) -> Input) {
         for message in words.split(" | ") {
             let mut frame = BytesMut::new();
             words::write_server(&mut frame, &format!("NotificationResponse {message}"));
-            self.letters.push_back(Input::Notified(frame.freeze()));
+            self.letters.push_back(what(frame.freeze()));
         }
     }
 
@@ -392,6 +394,10 @@ impl Stage {
             load: &|_| 0,
             server_statements_max: self.server_statements_max,
             console: self.is_console.then_some(&console),
+            own: OwnNumbers {
+                client: 77,
+                server: self.lent.map(|_| 1),
+            },
             paused: self.is_paused,
         };
         self.session.handle(&world, input, &mut outputs);
@@ -433,6 +439,7 @@ impl Stage {
                 self.event(format!("release {condition}"));
             }
             Output::Listen(channels) => self.event(format!("listen {}", channels.join(" "))),
+            Output::Echo(when) => self.event(format!("echo {when:?}").to_lowercase()),
             Output::Unlisten(channels) => self.event(format!("unlisten {}", channels.join(" "))),
             Output::Arm(at) => self.alarm = at,
             Output::CancelServer => self.event("cancel".to_owned()),

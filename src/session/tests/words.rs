@@ -158,7 +158,11 @@ pub(super) fn show_server(tag: u8, body: &[u8]) -> String {
                 text(&body[4..]),
                 text(&body[4 + text(&body[4..]).len() + 1..]),
             );
-            format!("NotificationResponse {channel} {payload}")
+            let to = match body[3] {
+                1 => String::new(),
+                number => format!(" by {number}"),
+            };
+            format!("NotificationResponse {channel} {payload}{to}")
         }
         other => panic!("a server does not send {}", char::from(other)),
     }
