@@ -1,7 +1,13 @@
 //! A new configuration in a running router.
 
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
 use pgherd::app::{App, ConfigSource};
 use pgherd::config::{Environment, load_text};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{Listener, Router, config_text, shared, test, value};
 
@@ -18,12 +24,7 @@ async fn with_file(name: &str) -> (Router, std::path::PathBuf, String) {
         environment,
     };
     let router = Router::from(App::start(config, source).await.unwrap());
-    assert!(
-        router
-            .app
-            .wait_ready(std::time::Duration::from_secs(30))
-            .await
-    );
+    assert!(router.app.wait_ready(Duration::from_secs(30)).await);
     (router, path, text)
 }
 
@@ -112,4 +113,53 @@ fn a_reload_says_what_changed_from_what_to_what_and_what_waits_for_a_restart() {
             "{told:?}"
         );
     });
+}
+
+#[test]
+fn sighup_changes_the_level_of_the_log_and_is_told_there() {
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("sighup.toml");
+    let text = "[listen]\npostgres = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:0\"\n[monitor]\nuser = \"nobody\"\n\
+                [auth]\nmethod = \"trust\"\n[cluster.test]\nhosts = [\"127.0.0.1:1\"]\n\
+                [log]\nformat = \"json\"\n";
+    std::fs::write(&file, text).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_pgherd"))
+        .args(["run", "--config"])
+        .arg(&file)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    // Ends the program, and with it its log, should it never say what is waited for.
+    let (over, wait) = std::sync::mpsc::channel::<()>();
+    let guard = std::thread::spawn(move || {
+        let signal = match wait.recv_timeout(Duration::from_secs(60)) {
+            Ok(()) => Signal::TERM,
+            Err(_never_said) => Signal::KILL,
+        };
+        kill_process(pid, signal).unwrap();
+    });
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut wait_for = |what: &str| {
+        let mut lines = lines.by_ref().map(Result::unwrap);
+        lines
+            .find(|line| line.contains(what))
+            .unwrap_or_else(|| panic!("it never said {what}"))
+    };
+    let line: serde_json::Value = serde_json::from_str(&wait_for("listening for clients")).unwrap();
+    let address = line["address"].as_str().unwrap().to_owned();
+    std::fs::write(&file, format!("{text}level = \"debug\"\n")).unwrap();
+    kill_process(pid, Signal::HUP).unwrap();
+    let told = wait_for("setting changed");
+    assert!(
+        told.contains("log.level") && told.contains("\"to\":\"debug\""),
+        "{told}"
+    );
+    wait_for("configuration reloaded");
+    drop(std::net::TcpStream::connect(&address).unwrap());
+    wait_for("\"level\":\"DEBUG\"");
+    over.send(()).unwrap();
+    guard.join().unwrap();
+    child.wait().unwrap();
 }

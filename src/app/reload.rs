@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use tracing::{error, info, warn};
@@ -14,6 +14,7 @@ use crate::monitor::{MonitorBusy, MonitorHandle};
 use crate::proxy::{Proxy, Settings};
 use crate::session::TlsOffer;
 use crate::telemetry::Telemetry;
+use crate::telemetry::log::LogHandle;
 
 /// Where a configuration is read from, again and again.
 #[derive(Clone, Debug)]
@@ -37,6 +38,8 @@ pub struct Reloader {
     started: Arc<Config>,
     source: ConfigSource,
     parts: Mutex<Option<Parts>>,
+    /// The log, when it is ours to change.
+    log: OnceLock<LogHandle>,
 }
 
 /// Those who take a part of the configuration.
@@ -56,6 +59,7 @@ impl Reloader {
             started,
             source,
             parts: Mutex::default(),
+            log: OnceLock::new(),
         }
     }
 
@@ -77,6 +81,11 @@ impl Reloader {
     /// The configuration in force.
     pub fn config(&self) -> Arc<Config> {
         self.config.load_full()
+    }
+
+    /// Hands the log in, whose level then follows the reloads.
+    pub fn set_log(&self, log: LogHandle) {
+        let _set_once = self.log.set(log);
     }
 
     /// What the configuration says since a reload and is in force only after a restart.
@@ -125,6 +134,11 @@ impl Reloader {
             parts
                 .apply(&new)
                 .map_err(|busy| vec![format!("{busy}: nothing was changed, try again")])?;
+        }
+        if let Some(log) = self.log.get()
+            && let Err(error) = log.set_levels(&new.log.level.to_string())
+        {
+            error!(error = %error, "the level of the log stays as it is");
         }
         self.config.store(Arc::new(new));
         Ok(changes)

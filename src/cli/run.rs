@@ -53,7 +53,7 @@ pub async fn run(
     let mut stop = Stop::listen()?;
     let mut hangup = signal(SignalKind::hangup())?;
     let path = args.config.file.clone();
-    let _log = match log::init(log_format(&config), &config.log.level.to_string()) {
+    let log = match log::init(log_format(&config), &config.log.level.to_string()) {
         Ok(handle) => handle,
         Err(problem) => {
             writeln!(out, "{problem}")?;
@@ -77,6 +77,7 @@ pub async fn run(
             return Ok(Outcome::Failed);
         }
     };
+    app.reloader.set_log(log);
     for address in &app.addresses {
         info!(address = %address, "listening for clients");
     }
