@@ -309,7 +309,7 @@ fn sessions_share_a_connection_and_not_their_names() {
 }
 
 #[test]
-fn a_statement_whose_result_changed_is_prepared_again() {
+fn a_statement_whose_result_changed_fails_as_on_a_server_or_has_the_new_columns() {
     test(async {
         let lab = shared().await;
         let mut raw = lab.router.raw().await;
@@ -341,12 +341,124 @@ fn a_statement_whose_result_changed_is_prepared_again() {
         })
         .await;
         let answer = raw.until_ready().await;
-        // PostgreSQL itself says 0A000 here; the router may repair it, and must not do worse.
+        // As PostgreSQL says: the client knows one column. A connection that prepares it only now
+        // has two.
         match tags(&answer).as_str() {
             "2DCZ" => assert_eq!(answer[1].columns().len(), 2),
             _ => assert_eq!(fields(&answer)[&'C'], "0A000"),
         }
         assert_eq!(tags(&raw.query("SELECT 1").await), "TDCZ");
+    });
+}
+
+/// Bind, Describe and Execute, as libpq sends them; the columns' count, or the SQLSTATE.
+async fn described_and_run(raw: &mut Raw, name: &[u8]) -> String {
+    raw.send(|out| {
+        frontend::bind_for(out, name, b"", &[0, 0, 0, 0, 0, 0]);
+        frontend::describe(out, What::Portal, b"");
+        frontend::execute(out, b"", 0);
+        frontend::sync(out);
+    })
+    .await;
+    let answer = raw.until_ready().await;
+    match tags(&answer).as_str() {
+        "2TDCZ" => answer[2].columns().len().to_string(),
+        _ => fields(&answer)[&'C'].clone(),
+    }
+}
+
+#[test]
+fn pgbouncer_1038_a_plan_whose_columns_changed_is_made_again_for_who_asks_for_them() {
+    test(async {
+        let settings = [("cluster.test.pool.size", "1")];
+        let router = Router::start(&shared().await.cluster, &settings).await;
+        let client = router.connect().await;
+        let create = "CREATE TABLE replanned AS SELECT 1 AS a";
+        client.batch_execute(create).await.unwrap();
+        let mut raw = router.raw().await;
+        // FOR UPDATE keeps it on the primary.
+        let text = "SELECT * FROM replanned FOR UPDATE";
+        prepared(&mut raw, b"star", text).await;
+        assert_eq!(described_and_run(&mut raw, b"star").await, "1");
+        let alter = "ALTER TABLE replanned ADD b int";
+        client.batch_execute(alter).await.unwrap();
+        assert_eq!(described_and_run(&mut raw, b"star").await, "2");
+        // In a transaction it is the client's to begin again, as it is with a server.
+        client
+            .batch_execute("ALTER TABLE replanned ADD c int")
+            .await
+            .unwrap();
+        raw.query("BEGIN; SELECT 1").await;
+        assert_eq!(described_and_run(&mut raw, b"star").await, "0A000");
+        raw.query("ROLLBACK").await;
+        assert_eq!(described_and_run(&mut raw, b"star").await, "3");
+    });
+}
+
+#[test]
+fn a_client_that_knows_the_columns_is_told_that_they_changed_and_can_prepare_again() {
+    test(async {
+        let settings = [("cluster.test.pool.size", "1")];
+        let router = Router::start(&shared().await.cluster, &settings).await;
+        let client = router.connect().await;
+        let create = "CREATE TABLE reshaped AS SELECT ''::text AS a";
+        client.batch_execute(create).await.unwrap();
+        let mut raw = router.raw().await;
+        let text = "SELECT * FROM reshaped WHERE a <= $1 FOR UPDATE";
+        prepared(&mut raw, b"one", text).await;
+        executed(&mut raw, b"one", b"").await;
+        let alter = "ALTER TABLE reshaped ADD b text";
+        client.batch_execute(alter).await.unwrap();
+        raw.send(|out| {
+            run(out, b"one", b"");
+            frontend::sync(out);
+        })
+        .await;
+        assert_eq!(fields(&raw.until_ready().await)[&'C'], "0A000");
+        prepared(&mut raw, b"two", text).await;
+        raw.send(|out| {
+            run(out, b"two", b"");
+            frontend::sync(out);
+        })
+        .await;
+        let answer = raw.until_ready().await;
+        assert_eq!(tags(&answer), "2DCZ");
+        assert_eq!(answer[1].columns().len(), 2);
+    });
+}
+
+#[test]
+fn odyssey_477_a_new_client_is_not_told_of_a_plan_that_it_never_saw() {
+    test(async {
+        let settings = [("cluster.test.pool.size", "1")];
+        let router = Router::start(&shared().await.cluster, &settings).await;
+        let client = router.connect().await;
+        let create = "CREATE TABLE unseen_plan AS SELECT 1 AS a";
+        client.batch_execute(create).await.unwrap();
+        let text = "SELECT * FROM unseen_plan FOR UPDATE";
+        assert_eq!(client.query(text, &[]).await.unwrap()[0].len(), 1);
+        let mut old = router.raw().await;
+        prepared(&mut old, b"old", text).await;
+        let alter = "ALTER TABLE unseen_plan ADD b int";
+        client.batch_execute(alter).await.unwrap();
+        let new = router.connect().await;
+        let statement = new.prepare(text).await.unwrap();
+        assert_eq!(statement.columns().len(), 2);
+        assert_eq!(new.query(&statement, &[]).await.unwrap()[0].len(), 2);
+    });
+}
+
+#[test]
+fn a_statement_that_the_connection_lost_is_prepared_again() {
+    test(async {
+        let settings = [("cluster.test.pool.size", "1")];
+        let router = Router::start(&shared().await.cluster, &settings).await;
+        let mut raw = router.raw().await;
+        prepared(&mut raw, b"s", "SELECT $1::text FOR UPDATE").await;
+        assert_eq!(executed(&mut raw, b"s", b"before").await, "before");
+        raw.query("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$")
+            .await;
+        assert_eq!(executed(&mut raw, b"s", b"after").await, "after");
     });
 }
 

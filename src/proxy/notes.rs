@@ -87,5 +87,6 @@ const fn retry_of(cause: RetryCause) -> telemetry::RetryCause {
         RetryCause::ConnectionLost => telemetry::RetryCause::ConnectionLost,
         RetryCause::RecoveryConflict => telemetry::RetryCause::RecoveryConflict,
         RetryCause::MissingOnReplica => telemetry::RetryCause::MissingOnReplica,
+        RetryCause::StaleStatement => telemetry::RetryCause::StaleStatement,
     }
 }

@@ -10,13 +10,15 @@ use super::output::RetryCause;
 use super::prepared::ServerSide;
 use super::running::{Open, Running};
 use super::settings::Done;
+use super::stale;
 use super::unit::{Traits, Unit};
 use super::{Condition, Note, Output, Refusal, Session, Transaction, World};
 use crate::policy::{Intent, Why};
 use crate::wire::{ErrorView, SqlState};
 
 impl Session {
-    /// Runs the unit again on the primary, after a replica would not do.
+    /// Runs the unit again: where it was, with its statement prepared anew, or on the primary, after a
+    /// replica would not do.
     pub(super) fn try_again(
         &mut self,
         world: &World<'_>,
@@ -28,6 +30,10 @@ impl Session {
         unit.failed = false;
         unit.done = Done::Nothing;
         out.push(Output::Note(Note::Retried { cause }));
+        if cause == RetryCause::StaleStatement {
+            stale::renew(&mut unit);
+            return self.run(world, unit, held, out);
+        }
         if cause == RetryCause::ReadOnlyServer {
             out.push(Output::Note(Note::Misrouted {
                 server: held.server,

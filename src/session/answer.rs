@@ -1,8 +1,14 @@
-//! What of a server's answer the client has, and what is held back because the unit may run elsewhere.
+//! What the client has of a server's answer, and what is held until it may have it.
+
+use std::mem;
 
 use bytes::Bytes;
 
 use super::output::RetryCause;
+use super::running::Running;
+use super::unit::Expected;
+use super::{Output, reply};
+use crate::wire::backend;
 
 /// What of the server's answer the client has.
 #[derive(Debug)]
@@ -20,19 +26,55 @@ pub(super) enum Answer {
 /// Messages that the client does not have yet.
 #[derive(Debug, Default)]
 pub(super) struct HeldBack {
-    pub(super) messages: Vec<Bytes>,
+    messages: Vec<Bytes>,
     bytes: usize,
 }
 
 impl HeldBack {
     /// Whether there is room for this one too.
-    pub(super) fn takes(&self, message: &Bytes) -> bool {
+    fn takes(&self, message: &Bytes) -> bool {
         self.messages.len() < HELD_BACK_MAX && self.bytes + message.len() <= HELD_BACK_BYTES_MAX
     }
 
-    pub(super) fn push(&mut self, message: Bytes) {
+    fn push(&mut self, message: Bytes) {
         self.bytes += message.len();
         self.messages.push(message);
+    }
+}
+
+/// Gives the client something that can be taken back no more.
+pub(super) fn give(running: &mut Running, bytes: Bytes, out: &mut Vec<Output>) {
+    match mem::replace(&mut running.answer, Answer::Begun) {
+        Answer::HeldBack(held) => out.extend(held.messages.into_iter().map(Output::ToClient)),
+        Answer::Nothing | Answer::Begun => {}
+        Answer::Abandoned(cause) => {
+            running.answer = Answer::Abandoned(cause);
+            return;
+        }
+    }
+    out.push(Output::ToClient(bytes));
+}
+
+/// Gives the client something, or holds it as long as the unit can be tried elsewhere.
+pub(super) fn hold_or_give(running: &mut Running, bytes: Bytes, out: &mut Vec<Output>) {
+    match &mut running.answer {
+        Answer::HeldBack(held) if held.takes(&bytes) => held.push(bytes),
+        Answer::HeldBack(_) | Answer::Nothing | Answer::Begun | Answer::Abandoned(_) => {
+            give(running, bytes, out);
+        }
+    }
+}
+
+/// Gives the client what is ours and has its turn now.
+pub(super) fn give_ours(running: &mut Running, out: &mut Vec<Output>) {
+    loop {
+        let bytes = match running.expected.front() {
+            Some(Expected::Ours(bytes)) => bytes.clone(),
+            Some(Expected::Known(_)) => reply::message(backend::parse_complete),
+            _ => return,
+        };
+        running.expected.pop_front();
+        hold_or_give(running, bytes, out);
     }
 }
 

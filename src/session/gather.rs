@@ -467,6 +467,7 @@ impl Session {
                 }
                 Step::Sync => reply::ready(out, self.transaction),
                 Step::Flush
+                | Step::Renew(_)
                 | Step::More(_)
                 | Step::Raw { .. }
                 | Step::Parse { .. }

@@ -35,6 +35,7 @@ mod running;
 mod sender;
 mod settings;
 mod spare;
+mod stale;
 mod texts;
 mod transaction;
 mod tuning;

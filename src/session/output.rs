@@ -132,6 +132,8 @@ pub enum RetryCause {
     RecoveryConflict,
     /// A replica has not replayed the schema, or cannot read the relation.
     MissingOnReplica,
+    /// The connection's prepared statement is gone, or is planned for a schema that has changed.
+    StaleStatement,
 }
 
 impl RetryCause {
@@ -143,6 +145,7 @@ impl RetryCause {
             Self::ConnectionLost => "connection_lost",
             Self::RecoveryConflict => "recovery_conflict",
             Self::MissingOnReplica => "missing_on_replica",
+            Self::StaleStatement => "stale_statement",
         }
     }
 }

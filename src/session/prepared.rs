@@ -96,6 +96,13 @@ impl Interner {
         self.known.insert((text, types), Arc::clone(&prepared));
         prepared
     }
+
+    /// Gives the next statement with this text and these types another number: connections may hold
+    /// this one planned for a schema that is no more.
+    pub fn forget(&self, prepared: &Prepared) {
+        let key = (prepared.text.clone(), prepared.types.clone());
+        self.known.remove_if(&key, |known| known.id == prepared.id);
+    }
 }
 
 /// What one server connection has prepared and set. It travels with the connection from session to

@@ -11,18 +11,20 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 
 use super::again::retry_cause;
-use super::answer::{Answer, HeldBack};
+use super::answer::{Answer, HeldBack, give, give_ours, hold_or_give};
 use super::echo::as_given;
 use super::gather::refusal_on_replica;
 use super::left::is_not_understood;
 use super::listening::Parked;
 use super::machine::{Held, State, refuse_and_close, terminate};
+use super::output::RetryCause;
 use super::prepared::ServerSide;
 use super::sender::Sender;
+use super::stale;
 use super::unit::{Expected, Traits, Unit};
-use super::{Condition, Note, Output, Session, Transaction, World, reply};
+use super::{Condition, Note, Output, Session, Transaction, World};
 use crate::wire::ErrorView;
-use crate::wire::backend::{self, TransactionStatus};
+use crate::wire::backend::TransactionStatus;
 use crate::wire::frame::{Cut, Frame};
 
 /// A unit on its server.
@@ -38,6 +40,8 @@ pub(super) struct Running {
     /// When it is cancelled, or given up after that.
     until: Option<Instant>,
     pub(super) began_at: Instant,
+    /// Whether another server may answer it.
+    can_move: bool,
     /// When the server last said something.
     pub(super) heard_at: Option<Instant>,
     /// Whether the client was in a transaction when the unit began.
@@ -111,7 +115,8 @@ impl Session {
         unit.attempts += 1;
         let on_primary = world.snapshot.primary() == Some(held.server);
         let can_move = self.transaction.is_none() && self.pins.is_empty() && !on_primary;
-        let answer = match can_move && open == Open::Complete {
+        let can_repair = self.transaction.is_none() && stale::may_be(&unit);
+        let answer = match (can_move || can_repair) && open == Open::Complete {
             true => Answer::HeldBack(HeldBack::default()),
             false => Answer::Nothing,
         };
@@ -126,6 +131,7 @@ impl Session {
             patience: Patience::Full,
             until: (!limit.is_zero()).then(|| world.now + limit),
             began_at: world.now,
+            can_move,
             heard_at: None,
             in_transaction: !self.transaction.is_none(),
         });
@@ -347,9 +353,17 @@ impl Session {
         if running.unit.traits.has(Traits::QUERY) && is_not_understood(view) {
             running.unit.traits.set(Traits::NOT_UNDERSTOOD);
         }
-        let retry = matches!(running.answer, Answer::HeldBack(_))
-            .then(|| retry_cause(view))
-            .flatten();
+        let stale = stale::cause(&running, view);
+        if let Some(statement) = &stale {
+            world.texts.interner.forget(statement);
+        }
+        let retry = match running.answer {
+            Answer::HeldBack(_) if stale.is_some() => {
+                stale::can_repair(&running, view).then_some(RetryCause::StaleStatement)
+            }
+            Answer::HeldBack(_) if running.can_move => retry_cause(view),
+            Answer::HeldBack(_) | Answer::Nothing | Answer::Begun | Answer::Abandoned(_) => None,
+        };
         let ours = self.skip_to_ready(&mut running, retry.is_some());
         match retry {
             Some(cause) => running.answer = Answer::Abandoned(cause),
@@ -501,6 +515,7 @@ fn forget_on_server(side: &mut ServerSide, expected: &Expected) {
         Expected::Known(_)
         | Expected::Probe
         | Expected::Tuned
+        | Expected::CloseStale
         | Expected::ParseRaw
         | Expected::Bind
         | Expected::DescribeStatement
@@ -523,7 +538,7 @@ enum Settled {
 fn settle(running: &mut Running, tag: u8) -> Settled {
     let ours = match (running.expected.front(), tag) {
         (Some(Expected::PrepareAgain(_) | Expected::Probe), b'1')
-        | (Some(Expected::CloseOurs(_)), b'3') => true,
+        | (Some(Expected::CloseOurs(_) | Expected::CloseStale), b'3') => true,
         (Some(Expected::Parse(..) | Expected::ParseRaw), b'1')
         | (Some(Expected::Bind), b'2')
         | (Some(Expected::Close), b'3')
@@ -549,42 +564,6 @@ fn copy_in_begins(running: &mut Running) {
         running.open = Open::UntilSync;
         running.unit.steps.clear();
         running.unit.traits.unset(Traits::COMPLETE);
-    }
-}
-
-/// Gives the client something that can be taken back no more.
-fn give(running: &mut Running, bytes: Bytes, out: &mut Vec<Output>) {
-    match mem::replace(&mut running.answer, Answer::Begun) {
-        Answer::HeldBack(held) => out.extend(held.messages.into_iter().map(Output::ToClient)),
-        Answer::Nothing | Answer::Begun => {}
-        Answer::Abandoned(cause) => {
-            running.answer = Answer::Abandoned(cause);
-            return;
-        }
-    }
-    out.push(Output::ToClient(bytes));
-}
-
-/// Gives the client something, or holds it as long as the unit can be tried elsewhere.
-fn hold_or_give(running: &mut Running, bytes: Bytes, out: &mut Vec<Output>) {
-    match &mut running.answer {
-        Answer::HeldBack(held) if held.takes(&bytes) => held.push(bytes),
-        Answer::HeldBack(_) | Answer::Nothing | Answer::Begun | Answer::Abandoned(_) => {
-            give(running, bytes, out);
-        }
-    }
-}
-
-/// Gives the client what is ours and has its turn now.
-fn give_ours(running: &mut Running, out: &mut Vec<Output>) {
-    loop {
-        let bytes = match running.expected.front() {
-            Some(Expected::Ours(bytes)) => bytes.clone(),
-            Some(Expected::Known(_)) => reply::message(backend::parse_complete),
-            _ => return,
-        };
-        running.expected.pop_front();
-        hold_or_give(running, bytes, out);
     }
 }
 

@@ -65,6 +65,13 @@ impl Sender<'_> {
                 frontend::describe(&mut self.buffer, What::Statement, &name);
                 self.expected.push_back(Expected::DescribeStatement);
             }
+            Step::Renew(statement) => {
+                self.side.remove(statement.id);
+                self.side.unnamed = None;
+                let name = statement.id.server_name();
+                frontend::close(&mut self.buffer, What::Statement, &name);
+                self.expected.push_back(Expected::CloseStale);
+            }
             Step::Known(name) => self.expected.push_back(Expected::Known(name.clone())),
             Step::Local(bytes) => self.expected.push_back(Expected::Ours(bytes.clone())),
             Step::Fail(refusal) => {

@@ -67,6 +67,8 @@ pub(super) enum Step {
         /// Whether the client described its unnamed statement.
         unnamed: bool,
     },
+    /// The connection's own copy of a statement is of no use any more.
+    Renew(Arc<Prepared>),
     /// A statement of ours was prepared, under this name.
     Known(Bytes),
     /// An answer of ours, in its turn.
@@ -97,6 +99,8 @@ pub(super) enum Expected {
     PrepareAgain(Arc<Prepared>),
     /// CloseComplete for a statement that made room; not for the client.
     CloseOurs(StatementId),
+    /// CloseComplete for a statement that was stale; not for the client.
+    CloseStale,
     /// ParseComplete for a message that went as it came.
     ParseRaw,
     /// BindComplete.
@@ -198,6 +202,8 @@ impl Traits {
     pub(super) const NOTIFIES: u16 = 16384;
     /// The server did not understand its text, so nothing of it ran.
     pub(super) const NOT_UNDERSTOOD: u16 = 4096;
+    /// Its statement was prepared again because the connection's was stale.
+    pub(super) const REPAIRED: u16 = 8192;
 
     pub(super) const fn has(self, bit: u16) -> bool {
         self.0 & bit != 0
@@ -230,7 +236,12 @@ impl Unit {
             Step::Parse { statement, .. } | Step::Probe(statement) => statement.text.len(),
             Step::Bind { rest, .. } => rest.len(),
             Step::BindHead { head, .. } => head.bytes.len(),
-            Step::Describe { .. } | Step::Known(_) | Step::Fail(_) | Step::Flush | Step::Sync => 0,
+            Step::Describe { .. }
+            | Step::Renew(_)
+            | Step::Known(_)
+            | Step::Fail(_)
+            | Step::Flush
+            | Step::Sync => 0,
         };
         let needs = match &step {
             Step::Raw { .. }
@@ -239,7 +250,12 @@ impl Unit {
             | Step::Bind { .. }
             | Step::BindHead { .. }
             | Step::Describe { .. } => Traits::NEEDS_SERVER,
-            Step::Known(_) | Step::Local(_) | Step::Fail(_) | Step::More(_) | Step::Flush => 0,
+            Step::Renew(_)
+            | Step::Known(_)
+            | Step::Local(_)
+            | Step::Fail(_)
+            | Step::More(_)
+            | Step::Flush => 0,
             Step::Sync => Traits::COMPLETE,
         };
         self.traits.set(needs);
@@ -321,6 +337,7 @@ impl Unit {
             | Step::Bind { .. }
             | Step::BindHead { .. }
             | Step::Describe { .. }
+            | Step::Renew(_)
             | Step::Local(_)
             | Step::Fail(_)
             | Step::More(_)

@@ -57,6 +57,8 @@ codes! {
         ServerUnavailable = "server_unavailable",
         /// A replica has not replayed the schema yet, or cannot read the relation.
         MissingOnReplica = "missing_on_replica",
+        /// A connection's prepared statement was gone, or planned for a schema that has changed.
+        StaleStatement = "stale_statement",
     }
 }
 
