@@ -27,8 +27,10 @@ mod with_postgres {
     mod cancel;
     mod console;
     mod copy;
+    mod drivers;
     mod failover;
     mod freshness;
+    mod hazards;
     mod hostile;
     mod leaks;
     mod listen;
