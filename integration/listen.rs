@@ -67,6 +67,9 @@ fn sessions_that_listen_hold_no_connection_and_share_one_that_does() {
             assert_eq!(tags(&raw.query("LISTEN shared_news").await), "CZ");
         }
         assert_eq!(listening(&router).await, 1);
+        let shown = router.console("SHOW CHANNELS").await;
+        let told = ["database", "channel", "sessions"].map(|name| &*shown[0][name]);
+        assert_eq!((shown.len(), told), (1, [DATABASE, "shared_news", "2"]));
         run(&other, "NOTIFY shared_news, 'one'").await;
         for raw in [&mut ann, &mut bob] {
             assert_eq!(heard(raw).await, news("shared_news", "one"));

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use super::sources::{ConfigRowView, ConsoleSources, RouterView};
+use super::sources::{ChannelView, ConfigRowView, ConsoleSources, ListenerView, RouterView};
 use crate::cluster::{
     Address, ByteCount, Epoch, Lag, Lsn, Role, ServerId, ServerState, ServerView, Snapshot,
     Timeline, Writes,
@@ -153,6 +153,7 @@ pub(super) fn fixture() -> Fixture {
             let router = Arc::clone(&router);
             Arc::new(move || router.lock().unwrap().clone())
         },
+        listeners: Arc::new(listeners),
         clock: Arc::new(move || moment),
     };
     Fixture {
@@ -164,6 +165,23 @@ pub(super) fn fixture() -> Fixture {
         _pool: pool,
         _connection: connection,
     }
+}
+
+fn listeners() -> Vec<ListenerView> {
+    vec![ListenerView {
+        database: "shop".into(),
+        encoding: "UTF8".into(),
+        server: Some(ServerId(0)),
+        sessions: 2,
+        notifications: 9,
+        dropped: 1,
+        lost: 0,
+        channels: vec![ChannelView {
+            name: "orders".into(),
+            sessions: 2,
+            is_subscribed: true,
+        }],
+    }]
 }
 
 fn guests(telemetry: &Telemetry, moment: Moment) -> (ClientEntry, PoolEntry, ServerEntry) {

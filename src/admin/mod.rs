@@ -15,6 +15,7 @@ mod console;
 mod health;
 mod http;
 mod listen;
+mod listening;
 mod pgbouncer;
 mod select;
 mod sources;
@@ -25,7 +26,10 @@ mod views;
 pub use command::{Order, order};
 pub use console::{Console, ConsoleReply};
 pub use http::serve;
-pub use sources::{ConfigRowView, ConsoleSources, ConsoleUser, FailoverOrder, RouterView};
+pub use sources::{
+    ChannelView, ConfigRowView, ConsoleSources, ConsoleUser, FailoverOrder, ListenerView,
+    RouterView,
+};
 pub use table::{ColumnKind, Table};
 
 #[cfg(test)]

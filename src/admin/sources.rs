@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::cluster::Snapshot;
+use crate::cluster::{ServerId, Snapshot};
 use crate::telemetry::{Moment, Telemetry};
 
 /// What the application hands in. Each function answers for the moment in which it is called.
@@ -23,6 +23,8 @@ pub struct ConsoleSources {
     pub failover: Arc<FailoverOrder>,
     /// What is known of the router itself.
     pub router: Arc<dyn Fn() -> RouterView + Send + Sync>,
+    /// The connections that listen for sessions.
+    pub listeners: Arc<dyn Fn() -> Vec<ListenerView> + Send + Sync>,
     /// Both clocks.
     pub clock: Arc<dyn Fn() -> Moment + Send + Sync>,
 }
@@ -64,6 +66,38 @@ pub struct RouterView {
     pub paused_databases: BTreeSet<String>,
     /// Databases that take no new clients.
     pub disabled_databases: BTreeSet<String>,
+}
+
+/// A connection that listens for the sessions of a database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerView {
+    /// Which database.
+    pub database: String,
+    /// How texts are written on it.
+    pub encoding: String,
+    /// Its server; `None` while there is no connection.
+    pub server: Option<ServerId>,
+    /// How many sessions listen.
+    pub sessions: usize,
+    /// How many notifications came.
+    pub notifications: u64,
+    /// How often one was dropped, because a session did not take those before.
+    pub dropped: u64,
+    /// How often the connection was lost.
+    pub lost: u64,
+    /// The channels.
+    pub channels: Vec<ChannelView>,
+}
+
+/// A channel that is listened to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelView {
+    /// Its name.
+    pub name: String,
+    /// How many sessions listen to it.
+    pub sessions: usize,
+    /// Whether the connection does.
+    pub is_subscribed: bool,
 }
 
 /// Who asks.

@@ -6,8 +6,8 @@ use arc_swap::ArcSwapOption;
 
 use super::reload::Reloader;
 use crate::admin::{
-    self, ColumnKind, ConfigRowView, Console, ConsoleSources, ConsoleUser, FailoverOrder,
-    RouterView,
+    self, ChannelView, ColumnKind, ConfigRowView, Console, ConsoleSources, ConsoleUser,
+    FailoverOrder, ListenerView, RouterView,
 };
 use crate::clock;
 use crate::config::{Change, ConfigRow};
@@ -58,6 +58,7 @@ pub(super) fn sources(
     let rows = Arc::clone(reloader);
     let reload = Arc::clone(reloader);
     let limits = Arc::clone(reloader);
+    let listening_in = proxy.clone();
     let proxy = proxy.clone();
     ConsoleSources {
         snapshot: Arc::new(move || snapshot.load_full()),
@@ -82,11 +83,35 @@ pub(super) fn sources(
                 disabled_databases: switches.disabled,
             }
         }),
+        listeners: Arc::new(move || listening(&listening_in)),
         clock: Arc::new(|| Moment {
             now: clock::now(),
             wall: clock::wall(),
         }),
     }
+}
+
+/// The listeners, in the console's words.
+fn listening(proxy: &ProxyCell) -> Vec<ListenerView> {
+    let listeners = proxy.get().map(|proxy| proxy.listeners());
+    let views = listeners.unwrap_or_default().into_iter().map(|one| {
+        let channels = one.channels.into_iter().map(|channel| ChannelView {
+            name: channel.name,
+            sessions: channel.sessions,
+            is_subscribed: channel.is_subscribed,
+        });
+        ListenerView {
+            database: one.database,
+            encoding: one.encoding,
+            server: one.server,
+            sessions: one.sessions,
+            notifications: one.heard,
+            dropped: one.dropped,
+            lost: one.lost,
+            channels: channels.collect(),
+        }
+    });
+    views.collect()
 }
 
 /// Hands an operator's order to the monitor. What comes of it is in the record of the failover.

@@ -36,6 +36,9 @@ pub struct Telemetry {
     pub(super) parse_cache_hits: AtomicU64,
     pub(super) parse_cache_misses: AtomicU64,
     pub(super) parse_failures: AtomicU64,
+    pub(super) notifications: AtomicU64,
+    pub(super) notifications_dropped: AtomicU64,
+    pub(super) listeners_lost: AtomicU64,
     /// By role and intent.
     pub(super) statement_durations: Vec<Histogram>,
     /// By role.
@@ -159,6 +162,9 @@ impl Telemetry {
             parse_cache_hits: AtomicU64::new(0),
             parse_cache_misses: AtomicU64::new(0),
             parse_failures: AtomicU64::new(0),
+            notifications: AtomicU64::new(0),
+            notifications_dropped: AtomicU64::new(0),
+            listeners_lost: AtomicU64::new(0),
             statement_durations: histograms(ROLES.len() * INTENTS.len()),
             pool_waits: histograms(ROLES.len()),
             probe_durations: histograms(servers),
@@ -274,6 +280,18 @@ impl Telemetry {
     /// Counts a text that was not understood, and so counts as a write.
     pub fn parse_failed(&self) {
         self.parse_failures.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a notification that a listener heard, and how many sessions had no room for it.
+    pub fn notified(&self, dropped: u64) {
+        self.notifications.fetch_add(1, Ordering::Relaxed);
+        self.notifications_dropped
+            .fetch_add(dropped, Ordering::Relaxed);
+    }
+
+    /// Counts a connection that listened and was lost.
+    pub fn listener_lost(&self) {
+        self.listeners_lost.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts how long a client waited for a connection to a server of this role; zero counts.

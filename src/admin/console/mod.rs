@@ -4,7 +4,7 @@ use super::command::{Command, CommandError, Order, Ping, parse};
 use super::select;
 use super::sources::{ConsoleSources, ConsoleUser};
 use super::table::{ColumnKind, Integer, Table, Text, some};
-use super::{pgbouncer, views};
+use super::{listening, pgbouncer, views};
 
 /// Answers commands.
 #[derive(Clone, Debug)]
@@ -70,6 +70,16 @@ const TOPICS: &[Topic] = &[
         pgbouncer::clients,
     ),
     ("servers", "connections to servers", pgbouncer::servers),
+    (
+        "listeners",
+        "connections that listen for sessions",
+        listening::listeners,
+    ),
+    (
+        "channels",
+        "channels that sessions listen to",
+        listening::channels,
+    ),
     (
         "databases",
         "databases that were used",

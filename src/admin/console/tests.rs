@@ -114,6 +114,16 @@ fn pools_clients_and_servers_begin_with_the_columns_of_pgbouncer() {
 }
 
 #[test]
+fn who_listens_is_shown_by_listener_and_by_channel() {
+    let names = ["database", "node", "sessions", "channels", "dropped"];
+    let expected = ["shop pg1 2 1 1"];
+    assert_eq!(columns(&fixture(), "SHOW LISTENERS", &names), expected);
+    let names = ["database", "channel", "sessions", "subscribed"];
+    let shown = columns(&fixture(), "SHOW CHANNELS", &names);
+    assert_eq!(shown, ["shop orders 2 t"]);
+}
+
+#[test]
 fn every_topic_has_as_many_values_as_columns() {
     let fixture = fixture();
     for (topic, ..) in TOPICS {

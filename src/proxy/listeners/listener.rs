@@ -130,6 +130,7 @@ impl Listener {
                     lock(&self.echoes).clear();
                     if let Over::Lost(why) = over {
                         self.counts.lost.fetch_add(1, Ordering::Relaxed);
+                        proxy.telemetry.listener_lost();
                         info!(database = self.place.database, server = %server, why,
                             "the connection that listens is lost");
                     }
@@ -359,6 +360,7 @@ fn hear(frame: &Frame, listener: &Listener, proxy: &Proxy) {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let bytes = Bytes::copy_from_slice(&frame.bytes);
     let reached = lock(&listener.board).hear(heard.channel, &bytes, limit);
+    proxy.telemetry.notified(reached.dropped);
     listener.counts.heard.fetch_add(1, Ordering::Relaxed);
     listener
         .counts

@@ -75,6 +75,21 @@ impl Scrape {
                 &self.telemetry.parse_failures,
             ),
             (
+                "pgherd_notifications",
+                "Notifications that came for sessions that listen.",
+                &self.telemetry.notifications,
+            ),
+            (
+                "pgherd_notifications_dropped",
+                "Notifications that a session did not get, because it did not take those before.",
+                &self.telemetry.notifications_dropped,
+            ),
+            (
+                "pgherd_listeners_lost",
+                "Connections that listened and were lost.",
+                &self.telemetry.listeners_lost,
+            ),
+            (
                 "pgherd_parse_cache_hits",
                 "Texts whose facts were known.",
                 &self.telemetry.parse_cache_hits,
