@@ -46,5 +46,6 @@ mod with_postgres {
     mod sockets;
     mod stop;
     mod tls;
+    mod tls_servers;
     mod verifiers;
 }

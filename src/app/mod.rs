@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tracing::info;
 
+use reload::Parts;
 pub use reload::{ConfigSource, Reloader};
 
 use crate::cluster::Address;
@@ -33,7 +34,7 @@ use crate::policy::Configured;
 use crate::proxy::{self, Proxy};
 use crate::session::{ServerSide, Texts};
 use crate::telemetry::{Moment, Telemetry};
-use crate::upstream::{self, LookupRules, Secret, Upstreams, VerifierSource};
+use crate::upstream::{self, ControlTls, LookupRules, Secret, Upstreams, VerifierSource};
 use crate::{admin, clock, net};
 
 /// The connections to the servers, with what sessions keep on them.
@@ -122,7 +123,8 @@ impl App {
             Some(address) => Some(open(address).await?),
             None => None,
         };
-        let settings = monitor_settings(&config);
+        let tls = ControlTls::new(config.upstream.tls.clone());
+        let settings = monitor_settings(&config, tls.clone());
         let monitor = start_monitor(&config, settings.clone())?;
         let catalogs = Arc::new(CatalogStore::new(Arc::clone(&monitor.snapshot), settings));
         let upstreams = Arc::new(pools(&config, &telemetry));
@@ -134,7 +136,7 @@ impl App {
             settings: Arc::new(ArcSwap::from_pointee(reload::settings(&reloader.config()))),
             upstreams: Arc::clone(&upstreams),
             texts: Texts::new(FACTS_BYTES, secret_pair()?),
-            verifiers: verifier_source(&reloader.config()),
+            verifiers: verifier_source(&reloader.config(), tls.clone()),
             telemetry: Arc::clone(&telemetry),
             catalogs: Box::new(console::SharedCatalogs(Arc::clone(&catalogs))),
             on_loss: {
@@ -146,7 +148,13 @@ impl App {
             mock_secret: clock::random().map_err(AppError::Entropy)?,
             state: proxy::Shared::new(servers),
         });
-        reloader.attach(&proxy, &upstreams, &monitor, &telemetry);
+        reloader.attach(Parts {
+            proxy: Arc::downgrade(&proxy),
+            upstreams: Arc::downgrade(&upstreams),
+            monitor: monitor.clone(),
+            telemetry: Arc::clone(&telemetry),
+            tls,
+        });
         cell.fill(&proxy);
         let mut app = Self {
             addresses: listeners
@@ -165,11 +173,7 @@ impl App {
             stop_accepting: Arc::default(),
             stop_serving: Arc::default(),
         };
-        let tcp = listeners
-            .into_iter()
-            .map(|(listener, _)| net::Listener::Tcp(listener));
-        let doors = tcp.chain(door.map(net::Listener::Unix)).collect();
-        app.spawn(doors, http, sources, upstreams);
+        app.spawn(doors(listeners, door), http, sources, upstreams);
         Ok(app)
     }
 
@@ -283,6 +287,14 @@ async fn open(address: &Address) -> Result<Listener, AppError> {
     Err(failed(last))
 }
 
+/// All that clients come in by.
+fn doors(listeners: Vec<Listener>, unix: Option<net::UnixDoor>) -> Vec<net::Listener> {
+    let tcp = listeners
+        .into_iter()
+        .map(|(listener, _)| net::Listener::Tcp(listener));
+    tcp.chain(unix.map(net::Listener::Unix)).collect()
+}
+
 /// Opens the Unix socket, if there is to be one. It is named by the port of the first listener.
 fn open_unix(config: &Config, listeners: &[Listener]) -> Result<Option<net::UnixDoor>, AppError> {
     let Some((directory, mode)) = &config.listen.unix_socket else {
@@ -325,7 +337,7 @@ fn start_monitor(config: &Config, settings: MonitorSettings) -> Result<MonitorHa
     }))
 }
 
-fn monitor_settings(config: &Config) -> MonitorSettings {
+fn monitor_settings(config: &Config, tls: ControlTls) -> MonitorSettings {
     let first = config.cluster.hosts.first().map(|host| &host.address);
     let password = first.and_then(|address| config.monitor.password_for(address));
     MonitorSettings {
@@ -334,6 +346,7 @@ fn monitor_settings(config: &Config) -> MonitorSettings {
         database: config.monitor.database.clone(),
         application_name: config.monitor.application_name.clone(),
         connect_timeout: config.policy.health.timeout,
+        tls,
     }
 }
 
@@ -347,8 +360,8 @@ fn pools(config: &Config, telemetry: &Arc<Telemetry>) -> Pools {
     Upstreams::new(addresses, config.upstream.clone(), Arc::clone(telemetry))
 }
 
-fn verifier_source(config: &Config) -> VerifierSource {
-    let settings = monitor_settings(config);
+fn verifier_source(config: &Config, tls: ControlTls) -> VerifierSource {
+    let settings = monitor_settings(config, tls);
     let login = upstream::Login {
         database: settings.database,
         user: settings.user,
@@ -356,7 +369,7 @@ fn verifier_source(config: &Config) -> VerifierSource {
         parameters: std::iter::once(("application_name".to_owned(), settings.application_name))
             .collect(),
     };
-    VerifierSource::new(login, lookup_rules(config))
+    VerifierSource::new(login, lookup_rules(config), settings.tls)
 }
 
 fn lookup_rules(config: &Config) -> LookupRules {

@@ -15,6 +15,7 @@ use crate::proxy::{Proxy, Settings};
 use crate::session::TlsOffer;
 use crate::telemetry::Telemetry;
 use crate::telemetry::log::LogHandle;
+use crate::upstream::ControlTls;
 
 /// Where a configuration is read from, again and again.
 #[derive(Clone, Debug)]
@@ -44,11 +45,12 @@ pub struct Reloader {
 
 /// Those who take a part of the configuration.
 #[derive(Clone, Debug)]
-struct Parts {
-    proxy: Weak<Proxy>,
-    upstreams: Weak<Pools>,
-    monitor: MonitorHandle,
-    telemetry: Arc<Telemetry>,
+pub(super) struct Parts {
+    pub(super) proxy: Weak<Proxy>,
+    pub(super) upstreams: Weak<Pools>,
+    pub(super) monitor: MonitorHandle,
+    pub(super) telemetry: Arc<Telemetry>,
+    pub(super) tls: ControlTls,
 }
 
 impl Reloader {
@@ -63,19 +65,8 @@ impl Reloader {
         }
     }
 
-    pub(super) fn attach(
-        &self,
-        proxy: &Arc<Proxy>,
-        upstreams: &Arc<Pools>,
-        monitor: &MonitorHandle,
-        telemetry: &Arc<Telemetry>,
-    ) {
-        *self.lock() = Some(Parts {
-            proxy: Arc::downgrade(proxy),
-            upstreams: Arc::downgrade(upstreams),
-            monitor: monitor.clone(),
-            telemetry: Arc::clone(telemetry),
-        });
+    pub(super) fn attach(&self, parts: Parts) {
+        *self.lock() = Some(parts);
     }
 
     /// The configuration in force.
@@ -188,6 +179,7 @@ impl Parts {
         if let Some(upstreams) = self.upstreams.upgrade() {
             upstreams.set_rules(config.upstream.clone());
         }
+        self.tls.set(config.upstream.tls.clone());
         place.put(config.policy.clone());
         Ok(())
     }

@@ -92,6 +92,12 @@ pub enum ProbeFailure {
         /// The SQLSTATE that came.
         sqlstate: String,
     },
+    /// It has no TLS where we want it, or its certificate is not good.
+    #[error("no TLS with the server: {why}")]
+    TlsFailed {
+        /// What is wrong.
+        why: String,
+    },
     /// Anything else that it answered.
     #[error("unexpected answer: {sqlstate}")]
     Other {
@@ -111,7 +117,11 @@ impl ProbeFailure {
     pub const fn shows_life(&self) -> bool {
         matches!(
             self,
-            Self::StartingUp | Self::Full | Self::LoginRefused { .. } | Self::Other { .. }
+            Self::StartingUp
+                | Self::Full
+                | Self::LoginRefused { .. }
+                | Self::TlsFailed { .. }
+                | Self::Other { .. }
         )
     }
 }

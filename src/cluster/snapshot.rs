@@ -179,6 +179,8 @@ pub enum DownReason {
     StartingUp,
     /// It refuses the monitor's login.
     LoginRefused,
+    /// It has no TLS where we want it, or its certificate is not good.
+    TlsFailed,
     /// Answers that make no sense.
     Failing,
 }
@@ -248,6 +250,7 @@ impl ServerState {
                 DownReason::Lost => "lost",
                 DownReason::StartingUp => "starting_up",
                 DownReason::LoginRefused => "login_refused",
+                DownReason::TlsFailed => "tls_failed",
                 DownReason::Failing => "failing",
             },
             Self::Quarantined(reason) => match reason {

@@ -415,6 +415,7 @@ impl<'a> Builder<'a> {
             idle_timeout: self.time(&key("pool.idle_timeout")),
             lifetime: self.time(&key("pool.lifetime")),
             prepared_statements: self.count(&key("pool.prepared_statements")),
+            tls: self.cluster_tls(cluster),
         }
     }
 

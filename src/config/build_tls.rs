@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::net::{AcceptorFiles, TlsAcceptor, TlsFile};
+use crate::net::{
+    AcceptorFiles, ConnectorFiles, TlsAcceptor, TlsConnector, TlsFile, TlsMode, TlsStart,
+};
 
 use super::build::Builder;
 use super::model::{ClientCertificates, ListenTls, ListenTlsMode};
@@ -38,6 +40,67 @@ impl Builder<'_> {
             acceptor,
             client_certificates,
         }
+    }
+
+    /// How connections to servers are encrypted.
+    pub(super) fn cluster_tls(&mut self, cluster: &str) -> TlsConnector {
+        let key = |name: &str| format!("cluster.{cluster}.{name}");
+        let (authorities, certificate, private) = (
+            key("tls_ca_file"),
+            key("tls_cert_file"),
+            key("tls_key_file"),
+        );
+        let mode = match self.word(&key("tls")) {
+            "disable" => TlsMode::Disable,
+            "require" => TlsMode::Require,
+            "verify-ca" => TlsMode::VerifyCa,
+            "verify-full" => TlsMode::VerifyFull,
+            _ => TlsMode::Prefer,
+        };
+        let files = [&authorities, &certificate, &private].map(|setting| self.path(setting));
+        if mode == TlsMode::Disable {
+            // Files that nobody uses may be missing.
+            return self.connector(cluster, mode, &ConnectorFiles::default());
+        }
+        let [ca, own, own_key] = [&authorities, &certificate, &private]
+            .into_iter()
+            .zip(&files)
+            .map(|(setting, file)| self.pem(setting, file.as_deref()).unwrap_or_default())
+            .collect::<Vec<_>>()
+            .try_into()
+            .unwrap_or_default();
+        let identity = match &files {
+            [_, Some(_), Some(_)] => Some((own.as_slice(), own_key.as_slice())),
+            [_, None, None] => None,
+            [_, Some(_), None] => self.misses(&certificate, &private),
+            [_, None, Some(_)] => self.misses(&private, &certificate),
+        };
+        let files = ConnectorFiles {
+            authorities: (!ca.is_empty()).then_some(&ca),
+            identity: identity.filter(|(own, key)| !own.is_empty() && !key.is_empty()),
+        };
+        self.connector(cluster, mode, &files)
+    }
+
+    fn connector(
+        &mut self,
+        cluster: &str,
+        mode: TlsMode,
+        files: &ConnectorFiles<'_>,
+    ) -> TlsConnector {
+        let start = match self.word(&format!("cluster.{cluster}.tls_negotiation")) {
+            "direct" => TlsStart::Direct,
+            _ => TlsStart::Asked,
+        };
+        TlsConnector::new(mode, start, files).unwrap_or_else(|error| {
+            let name = match error.file() {
+                TlsFile::Certificate => "tls_cert_file",
+                TlsFile::Key => "tls_key_file",
+                TlsFile::Authorities => "tls_ca_file",
+            };
+            self.unusable(&format!("cluster.{cluster}.{name}"), &error.to_string());
+            TlsConnector::default()
+        })
     }
 
     fn acceptor(

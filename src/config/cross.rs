@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use crate::cluster::Address;
+use crate::net::{TlsMode, TlsStart};
 use crate::policy::{ConfirmBy, FailoverMode, LostBytes};
 
 use super::model::{AuthMethod, ClientCertificates, Config, ListenTlsMode};
@@ -162,6 +163,37 @@ fn tls(config: &Config) -> Vec<Problem> {
         entries.any(|entry| entry.key == key && !entry.value.to_string().is_empty())
     };
     let mut problems = Vec::new();
+    let cluster = |name: &str| format!("cluster.{}.{name}", config.cluster.name);
+    let has_authorities = has(&cluster("tls_ca_file"));
+    match config.upstream.tls.mode() {
+        mode @ (TlsMode::VerifyCa | TlsMode::VerifyFull) if !has_authorities => {
+            let word = if mode == TlsMode::VerifyCa {
+                "verify-ca"
+            } else {
+                "verify-full"
+            };
+            let message = format!("tls = \"{word}\" needs tls_ca_file");
+            problems.push(conflict(config, &cluster("tls"), message));
+        }
+        TlsMode::Disable | TlsMode::Prefer | TlsMode::Require if has_authorities => {
+            let message = "tls_ca_file is not used: only tls = \"verify-ca\" and \"verify-full\" look at \
+                           a server's certificate";
+            problems.push(risky(config, &cluster("tls_ca_file"), message));
+        }
+        _ => {}
+    }
+    let is_direct = config.upstream.tls.start() == TlsStart::Direct;
+    if is_direct
+        && matches!(
+            config.upstream.tls.mode(),
+            TlsMode::Disable | TlsMode::Prefer
+        )
+    {
+        let message = "tls_negotiation = \"direct\" needs tls = \"require\", \"verify-ca\" or \
+                       \"verify-full\""
+            .to_owned();
+        problems.push(conflict(config, &cluster("tls_negotiation"), message));
+    }
     if tls.mode == ListenTlsMode::Require && !has("listen.tls.cert_file") {
         let message = "listen.tls.mode = \"require\" needs cert_file and key_file".to_owned();
         problems.push(conflict(config, "listen.tls.mode", message));

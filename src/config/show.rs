@@ -116,6 +116,19 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
             needs_restart: false,
         });
     }
+    let cluster = format!("cluster.{}.", new.cluster.name);
+    let is_tls = |key: &str| {
+        key.strip_prefix(&cluster)
+            .is_some_and(|name| name == "tls" || name.starts_with("tls_"))
+    };
+    if old.upstream.tls != new.upstream.tls && !changes.iter().any(|c| is_tls(&c.key)) {
+        changes.push(Change {
+            key: format!("{cluster}tls_ca_file"),
+            from: "the files as they were".into(),
+            to: "the files as they are".into(),
+            needs_restart: false,
+        });
+    }
     changes
 }
 

@@ -31,6 +31,50 @@ pub(super) const CLUSTER: &[Setting] = &[
         "How long connecting and logging in to a server may take.",
     ),
     row(
+        "cluster.*.tls",
+        Kind::Choice(&["disable", "prefer", "require", "verify-ca", "verify-full"]),
+        "prefer",
+        Reload,
+        "How connections to the servers are encrypted, all of them: those of clients, cancel \
+         requests, and those of the monitor. The words are libpq's: `prefer` encrypts when the \
+         server can; `verify-ca` wants a certificate that leads to `tls_ca_file`, `verify-full` \
+         one that names the host as well. `prefer` and `require` look at no certificate, so they \
+         do not protect from somebody who sits between. A Unix socket is never encrypted.",
+    ),
+    row(
+        "cluster.*.tls_negotiation",
+        Kind::Choice(&["postgres", "direct"]),
+        "postgres",
+        Reload,
+        "How TLS begins: the server is asked first (`postgres`), or not (`direct`), which saves a \
+         round trip for each new connection and needs PostgreSQL 17 or later on all servers, and \
+         `require` or more.",
+    ),
+    row(
+        "cluster.*.tls_ca_file",
+        Kind::Text,
+        "",
+        Reload,
+        "Whose certificates of servers are believed, in PEM; `verify-ca` and `verify-full` need \
+         it. A reload reads this file and the two below again; when one of them changed, resting \
+         connections are closed, and those on loan end with their loan.",
+    ),
+    row(
+        "cluster.*.tls_cert_file",
+        Kind::Text,
+        "",
+        Reload,
+        "Our certificate for servers that ask for one, in PEM. It is one for all clients: a line \
+         with `clientcert=verify-ca` in `pg_hba.conf` is content with that, method `cert` is not.",
+    ),
+    row(
+        "cluster.*.tls_key_file",
+        Kind::Text,
+        "",
+        Reload,
+        "The private key of that certificate, in PEM, without a passphrase.",
+    ),
+    row(
         "cluster.*.node.*.weight",
         Kind::Count { min: 0, max: 1000 },
         "100",

@@ -379,6 +379,32 @@ fn a_row_says_where_its_value_came_from() {
     assert_eq!(row("state.dir").source, "default");
 }
 
+#[test]
+fn tls_to_servers_needs_what_it_verifies_by() {
+    let read = |lines: &str| {
+        let text = format!("[cluster.main]\nhosts = [\"pg1\"]\n{lines}\n");
+        load_text("pgherd.toml", &text, &Environment::default())
+    };
+    let told = |lines: &str| read(lines).unwrap_err().to_string();
+    for mode in ["verify-ca", "verify-full"] {
+        let text = told(&format!("tls = \"{mode}\""));
+        assert!(
+            text.contains(&format!("tls = \"{mode}\" needs tls_ca_file")),
+            "{text}"
+        );
+    }
+    assert!(told("tls_negotiation = \"direct\"").contains("needs tls = \"require\""));
+    assert!(read("tls = \"require\"\ntls_negotiation = \"direct\"").is_ok());
+    let half = told("tls_cert_file = \"x\"");
+    assert!(
+        half.contains("cluster.main.tls_cert_file needs cluster.main.tls_key_file"),
+        "{half}"
+    );
+    assert!(read("tls = \"disable\"\ntls_ca_file = \"/nowhere/ca.crt\"").is_ok());
+    let missing = told("tls_ca_file = \"/nowhere/ca.crt\"");
+    assert!(missing.contains("cannot use /nowhere/ca.crt"), "{missing}");
+}
+
 fn tls(lines: &str) -> String {
     with("listen.tls", lines)
 }

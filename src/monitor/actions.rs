@@ -184,7 +184,7 @@ fn why(error: &tokio_postgres::Error) -> FailedWhy {
         | ProbeFailure::Unreachable
         | ProbeFailure::StartingUp
         | ProbeFailure::Full => FailedWhy::NoAnswer,
-        ProbeFailure::Other { .. } => FailedWhy::Refused,
+        ProbeFailure::TlsFailed { .. } | ProbeFailure::Other { .. } => FailedWhy::Refused,
     }
 }
 

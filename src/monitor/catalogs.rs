@@ -242,6 +242,7 @@ mod tests {
             database: "postgres".to_owned(),
             application_name: "test".to_owned(),
             connect_timeout: Duration::from_secs(1),
+            tls: crate::upstream::ControlTls::default(),
         };
         CatalogStore {
             unused_max,

@@ -6,15 +6,17 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{Client, Config};
 
 use super::MonitorSettings;
 use crate::cluster::{Address, ProbeFailure};
+use crate::upstream::{InForce, tls_failure};
 
 /// A client and the task that moves its bytes.
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) client: Client,
+    tls: InForce,
     driver: JoinHandle<()>,
 }
 
@@ -37,8 +39,9 @@ impl Link {
         if let Some(password) = &settings.password {
             config.password(password);
         }
+        let tls = settings.tls.in_force();
         // Its own limit covers the TCP connect only; a stopped server accepts and then is silent.
-        let connected = timeout(settings.connect_timeout, config.connect(NoTls)).await;
+        let connected = timeout(settings.connect_timeout, settings.tls.connect(&mut config)).await;
         let (client, connection) = match connected {
             Err(_elapsed) => return Err(ProbeFailure::TimedOut),
             Ok(Err(error)) => {
@@ -59,7 +62,16 @@ impl Link {
                 tracing::debug!(%error, "monitor connection ended");
             }
         });
-        Ok(Self { client, driver })
+        Ok(Self {
+            client,
+            tls,
+            driver,
+        })
+    }
+
+    /// Whether it is encrypted as connections are now.
+    pub(super) fn is_as_wanted(&self, settings: &MonitorSettings) -> bool {
+        settings.tls.is_in_force(&self.tls)
     }
 
     /// Waits until the server, or the network, ends the connection. Cancel-safe.
@@ -80,6 +92,9 @@ impl Drop for Link {
 pub(super) fn failure_of(error: &tokio_postgres::Error) -> ProbeFailure {
     if let Some(db) = error.as_db_error() {
         return failure_of_state(db.code());
+    }
+    if let Some(why) = tls_failure(error) {
+        return ProbeFailure::TlsFailed { why };
     }
     if let Some(kind) = io_kind(error) {
         return match kind {

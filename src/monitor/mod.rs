@@ -27,12 +27,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::policy::{Configured, Remembered, Rules};
+use crate::upstream::ControlTls;
 
 pub use events::{MonitorEvent, Recorded};
 pub use handle::{MonitorBusy, MonitorHandle, PlaceForRules};
 
 /// Who we are when we look at the servers.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct MonitorSettings {
     /// The role.
     pub user: String,
@@ -44,6 +45,8 @@ pub struct MonitorSettings {
     pub application_name: String,
     /// How long connecting and logging in may take.
     pub connect_timeout: Duration,
+    /// How connections are encrypted.
+    pub tls: ControlTls,
 }
 
 /// Writes what must survive a restart, durably. Called on a thread that may block.
@@ -96,6 +99,7 @@ impl Default for MonitorSettings {
             database: "postgres".into(),
             application_name: "pgherd monitor".into(),
             connect_timeout: Duration::from_secs(1),
+            tls: ControlTls::default(),
         }
     }
 }

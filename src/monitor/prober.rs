@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{sleep_until, timeout};
 use tokio_postgres::Statement;
+use tracing::warn;
 
 use super::MonitorSettings;
 use super::connect::{Link, failure_of};
@@ -42,10 +43,12 @@ struct Connected {
 /// Asks until the brain is gone.
 pub(super) async fn run(mut prober: Prober) {
     let mut connected: Option<Connected> = None;
+    let mut told = None;
     loop {
         let pace = *prober.pace.borrow_and_update();
         let asked_at = clock::now();
         let outcome = prober.probe(&mut connected, pace).await;
+        prober.tell_of_tls(&outcome, &mut told);
         let is_primary = outcome.as_ref().is_ok_and(|sighting| !sighting.in_recovery);
         let observation = Observation {
             server: prober.server,
@@ -75,6 +78,7 @@ impl Prober {
         connected: &mut Option<Connected>,
         pace: Pace,
     ) -> Result<Sighting, ProbeFailure> {
+        drop(connected.take_if(|open| !open.link.is_as_wanted(&self.settings)));
         if let Some(open) = connected.as_ref() {
             let asked = ask(&open.link.client, &open.statement);
             match timeout(pace.timeout, asked).await {
@@ -109,6 +113,21 @@ impl Prober {
             may_beat: true,
         });
         Ok(sighting)
+    }
+
+    /// Warns of what is wrong with TLS, once for each reason: the state of a server has no room for
+    /// it, and a probe is made many times a second.
+    fn tell_of_tls(&self, outcome: &Result<Sighting, ProbeFailure>, told: &mut Option<String>) {
+        let reason = match outcome {
+            Err(ProbeFailure::TlsFailed { why }) => Some(why),
+            Ok(_) | Err(_) => None,
+        };
+        if reason != told.as_ref() {
+            if let Some(why) = reason {
+                warn!(server = %self.address, why, "no TLS with a server");
+            }
+            *told = reason.cloned();
+        }
     }
 
     /// Waits for the next question: the interval, a demand, or the end of the connection, which is

@@ -16,5 +16,8 @@ mod unix;
 pub use connect::connect;
 pub use listen::{Caller, Listener, listen, tune};
 pub use stream::{Idle, Stream};
-pub use tls::{AcceptorFiles, Encrypted, PeerCertificate, TlsAcceptor, TlsError, TlsFile};
+pub use tls::{
+    AcceptorFiles, ConnectorFiles, Encrypted, PeerCertificate, TlsAcceptor, TlsConnector, TlsError,
+    TlsFile, TlsMode, TlsStart, end_point, server_name,
+};
 pub use unix::{UnixDoor, listen_unix, socket_path, user_name};

@@ -92,7 +92,10 @@ impl Health {
             reason,
             answered: matches!(
                 failure,
-                ProbeFailure::Full | ProbeFailure::LoginRefused { .. } | ProbeFailure::Other { .. }
+                ProbeFailure::Full
+                    | ProbeFailure::LoginRefused { .. }
+                    | ProbeFailure::TlsFailed { .. }
+                    | ProbeFailure::Other { .. }
             ),
             count: old.as_ref().map_or(0, |old| old.count).saturating_add(1),
             since: old.as_ref().map_or(starts, |old| old.since),
@@ -162,7 +165,10 @@ impl Failing {
         let needs: Option<Duration> = match self.reason {
             DownReason::Refused => Some(rules.confirm_refused),
             DownReason::Silent | DownReason::Lost => Some(rules.confirm_silent),
-            DownReason::StartingUp | DownReason::LoginRefused | DownReason::Failing => None,
+            DownReason::StartingUp
+            | DownReason::LoginRefused
+            | DownReason::TlsFailed
+            | DownReason::Failing => None,
         };
         let starting = self.reason == DownReason::StartingUp
             && self
@@ -191,6 +197,7 @@ fn reason_of(failure: &ProbeFailure) -> DownReason {
         ProbeFailure::TimedOut | ProbeFailure::Unreachable => DownReason::Silent,
         ProbeFailure::StartingUp => DownReason::StartingUp,
         ProbeFailure::LoginRefused { .. } => DownReason::LoginRefused,
+        ProbeFailure::TlsFailed { .. } => DownReason::TlsFailed,
         ProbeFailure::Full | ProbeFailure::Other { .. } => DownReason::Failing,
     }
 }
@@ -206,6 +213,9 @@ mod tests {
             "timeout" => ProbeFailure::TimedOut,
             "starting" => ProbeFailure::StartingUp,
             "full" => ProbeFailure::Full,
+            "tls" => ProbeFailure::TlsFailed {
+                why: "certificate".into(),
+            },
             "login" => ProbeFailure::LoginRefused {
                 sqlstate: "28P01".into(),
             },

@@ -20,7 +20,7 @@ use super::Proxy;
 use super::doorbell::{Doorbell, ring};
 use crate::clock;
 use crate::cluster::ServerId;
-use crate::upstream;
+use crate::upstream::GetError;
 use crate::wire::CancelKey;
 
 /// What a session runs on, as far as a cancel is concerned.
@@ -165,12 +165,11 @@ impl CancelSlot {
 impl Flight {
     /// Brings the request to its server and waits until the server has closed the connection.
     pub(super) async fn fly(self, proxy: &Proxy) {
-        let Some(address) = proxy.upstreams.address(self.server) else {
-            // Nothing was sent.
-            return self.landed();
-        };
-        match upstream::cancel(address, &self.key, CANCEL_LIMIT).await {
+        let sent = proxy.upstreams.cancel(self.server, &self.key, CANCEL_LIMIT);
+        match sent.await {
             Ok(()) => self.landed(),
+            // Nothing was sent.
+            Err(GetError::UnknownServer(_)) => self.landed(),
             Err(error) => {
                 debug!(server = %self.server, error = %error, "could not cancel");
             }

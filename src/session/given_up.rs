@@ -87,6 +87,7 @@ pub(super) fn server_standing(world: &World<'_>, server: ServerId) -> Standing {
             | DownReason::Silent
             | DownReason::StartingUp
             | DownReason::LoginRefused
+            | DownReason::TlsFailed
             | DownReason::Failing,
         )
         | ServerState::Unknown

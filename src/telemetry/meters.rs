@@ -131,7 +131,7 @@ pub(super) const HOLDS: [(HoldCause, &str); HOLD_CAUSES] = [
 ];
 const HOLD_CAUSES: usize = 4;
 /// The failures of a probe, in the order of [`probe_failure_number`].
-pub(super) const PROBE_FAILURES: [&str; 7] = [
+pub(super) const PROBE_FAILURES: [&str; 8] = [
     "refused",
     "timed_out",
     "unreachable",
@@ -139,6 +139,7 @@ pub(super) const PROBE_FAILURES: [&str; 7] = [
     "full",
     "login_refused",
     "other",
+    "tls_failed",
 ];
 
 impl Telemetry {
@@ -441,5 +442,6 @@ const fn probe_failure_number(failure: &ProbeFailure) -> usize {
         ProbeFailure::Full => 4,
         ProbeFailure::LoginRefused { .. } => 5,
         ProbeFailure::Other { .. } => 6,
+        ProbeFailure::TlsFailed { .. } => 7,
     }
 }

@@ -6,8 +6,9 @@ use bytes::BytesMut;
 use tokio::time::timeout;
 
 use super::ConnectError;
+use super::open::open;
 use crate::cluster::Address;
-use crate::net;
+use crate::net::TlsConnector;
 use crate::wire::{CancelKey, frontend};
 
 /// Sends a cancel request and waits until the server closed the connection that carried it.
@@ -19,19 +20,25 @@ use crate::wire::{CancelKey, frontend};
 /// # Errors
 ///
 /// When the server could not be reached, or did not close within `limit`.
-pub async fn cancel(
+pub(super) async fn cancel(
     address: &Address,
+    tls: &TlsConnector,
     key: &CancelKey,
     limit: Duration,
 ) -> Result<(), ConnectError> {
-    match timeout(limit, request(address, key, limit)).await {
+    match timeout(limit, request(address, tls, key, limit)).await {
         Ok(result) => result,
         Err(_elapsed) => Err(ConnectError::TimedOut),
     }
 }
 
-async fn request(address: &Address, key: &CancelKey, limit: Duration) -> Result<(), ConnectError> {
-    let mut stream = net::connect(address, limit).await?;
+async fn request(
+    address: &Address,
+    tls: &TlsConnector,
+    key: &CancelKey,
+    limit: Duration,
+) -> Result<(), ConnectError> {
+    let mut stream = open(address, tls, limit).await?;
     let mut out = BytesMut::new();
     frontend::cancel_request(&mut out, key);
     stream.write_all(&out).await?;

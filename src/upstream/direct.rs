@@ -40,8 +40,8 @@ impl Direct {
         purpose: Purpose,
     ) -> Result<Self, GetError> {
         let gate = shared.gate(server)?;
-        let limit = shared.rules.load().connect_timeout;
-        let logged_in = log_in(&gate.address, login, limit).await?;
+        let rules = shared.rules.load_full();
+        let logged_in = log_in(&gate.address, &rules.tls, login, rules.connect_timeout).await?;
         let directory = shared.telemetry.directory();
         let entry = directory.register_server_connection(ServerConnectionInfo {
             server,

@@ -57,6 +57,12 @@ pub enum ConnectError {
     /// The login has a NUL in one of its parts, which the protocol cannot carry.
     #[error("a start-up parameter holds a NUL byte")]
     InvalidLogin,
+    /// The server has no TLS, and we would not do without.
+    #[error("server does not offer TLS, which cluster.*.tls requires")]
+    TlsNotOffered,
+    /// The handshake failed, most often because of the server's certificate.
+    #[error("TLS handshake failed: {0}")]
+    TlsFailed(String),
     /// A connection for writing was wanted, and the server is a hot standby.
     #[error("server is a hot standby, a primary was wanted")]
     WrongRole,
@@ -131,6 +137,8 @@ impl ConnectError {
             | Self::Reset
             | Self::ServerNotProven
             | Self::Protocol(_)
+            | Self::TlsNotOffered
+            | Self::TlsFailed(_)
             | Self::WrongRole => Fault::Server,
             Self::TimedOut | Self::Unreachable(_) => Fault::Network,
             Self::Server(error) if error.is_of_the_client() => Fault::Client,
@@ -150,7 +158,11 @@ impl ConnectError {
             | Self::Protocol(_)
             | Self::WrongRole => true,
             Self::Server(error) => !error.is_of_the_client(),
-            Self::AuthUnsupported { .. } | Self::ServerNotProven | Self::InvalidLogin => false,
+            Self::AuthUnsupported { .. }
+            | Self::ServerNotProven
+            | Self::TlsNotOffered
+            | Self::TlsFailed(_)
+            | Self::InvalidLogin => false,
         }
     }
 

@@ -96,6 +96,13 @@ impl Shared {
         }
     }
 
+    /// Begins new generations of connections to all servers.
+    pub(super) fn retire_all(&self) {
+        for gate in &self.gates {
+            gate.generation.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
     /// Whether the server would still be lent over this connection.
     pub(super) fn is_current<S>(&self, connection: &Connection<S>) -> bool {
         connection.turn.is_current()

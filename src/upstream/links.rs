@@ -9,15 +9,16 @@ use std::time::{Duration, Instant};
 use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{Client, Config};
 
-use super::{Login, LookupError, Secret};
+use super::{ControlTls, InForce, Login, LookupError, Secret};
 use crate::clock;
 use crate::cluster::Address;
 
 /// The connections.
 pub(super) struct Links {
     login: Login,
+    tls: ControlTls,
     links: Mutex<BTreeMap<Address, Arc<Link>>>,
 }
 
@@ -26,6 +27,7 @@ type Link = OnceCell<Result<Open, Failed>>;
 
 struct Open {
     client: Client,
+    tls: InForce,
     driver: JoinHandle<()>,
 }
 
@@ -46,9 +48,10 @@ pub(super) enum Answer {
 }
 
 impl Links {
-    pub(super) fn new(login: Login) -> Self {
+    pub(super) fn new(login: Login, tls: ControlTls) -> Self {
         Self {
             login,
+            tls,
             links: Mutex::default(),
         }
     }
@@ -96,7 +99,7 @@ impl Links {
         let now = clock::now();
         let mut links = self.lock();
         match links.get(address) {
-            Some(link) if is_of_use(link, now) => Arc::clone(link),
+            Some(link) if self.is_of_use(link, now) => Arc::clone(link),
             _ => {
                 let link = Arc::default();
                 links.insert(address.clone(), Arc::clone(&link));
@@ -138,24 +141,29 @@ impl Links {
         if let Secret::Password(password) = &self.login.secret {
             config.password(password);
         }
-        let (client, connection) = config.connect(NoTls).await?;
+        let tls = self.tls.in_force();
+        let (client, connection) = self.tls.connect(&mut config).await?;
         // It ends with the client, or with the server; what it says then, the next query says too.
         let driver = tokio::spawn(async move { drop(connection.await) });
-        Ok(Open { client, driver })
+        Ok(Open {
+            client,
+            tls,
+            driver,
+        })
+    }
+
+    /// Whether a link is open as it should be, is being opened, or has just failed.
+    fn is_of_use(&self, link: &Link, now: Instant) -> bool {
+        match link.get() {
+            None => true,
+            Some(Ok(open)) => !open.client.is_closed() && self.tls.is_in_force(&open.tls),
+            Some(Err(failed)) => now.saturating_duration_since(failed.at) < RETRY_AFTER,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Address, Arc<Link>>> {
         // Each change is one call: a panic elsewhere leaves the map whole.
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Whether a link is open, is being opened, or has just failed.
-fn is_of_use(link: &Link, now: Instant) -> bool {
-    match link.get() {
-        None => true,
-        Some(Ok(open)) => !open.client.is_closed(),
-        Some(Err(failed)) => now.saturating_duration_since(failed.at) < RETRY_AFTER,
     }
 }
 

@@ -8,9 +8,10 @@ use tokio::time::timeout;
 
 use super::auth::{Authentication, Next};
 use super::frame::Frames;
+use super::open::open;
 use super::{ConnectError, Login, ServerError};
 use crate::cluster::Address;
-use crate::net::{self, Stream};
+use crate::net::{Stream, TlsConnector};
 use crate::wire::backend::{BackendKey, ParameterStatus, tag};
 use crate::wire::{CancelKey, Frame, TransactionStatus, frontend};
 
@@ -25,12 +26,13 @@ pub(super) struct LoggedIn {
 /// Connects and logs in, all of it within `limit`.
 pub(super) async fn log_in(
     address: &Address,
+    tls: &TlsConnector,
     login: &Login,
     limit: Duration,
 ) -> Result<LoggedIn, ConnectError> {
     // One limit over everything: a server that accepts and is silent costs no more than one that
     // does not accept.
-    match timeout(limit, start(address, login, limit)).await {
+    match timeout(limit, start(address, tls, login, limit)).await {
         Ok(result) => result,
         Err(_elapsed) => Err(ConnectError::TimedOut),
     }
@@ -38,11 +40,11 @@ pub(super) async fn log_in(
 
 async fn start(
     address: &Address,
+    tls: &TlsConnector,
     login: &Login,
     limit: Duration,
 ) -> Result<LoggedIn, ConnectError> {
-    let mut stream = net::connect(address, limit).await?;
-    stream.tune(Some(KEEPALIVE), Some(USER_TIMEOUT))?;
+    let mut stream = open(address, tls, limit).await?;
     stream.write_all(&start_up(login)?).await?;
     let mut frames = Frames::new();
     authenticate(&mut stream, &mut frames, login).await?;
@@ -148,8 +150,3 @@ fn key(body: &[u8]) -> Result<CancelKey, ConnectError> {
 
 /// We speak 3.0 to servers: nothing of 3.2 is needed there, and every server takes it.
 const MINOR: u16 = 0;
-/// A server that vanished without a word is noticed on an idle connection after twice this.
-const KEEPALIVE: Duration = Duration::from_secs(30);
-/// What we sent and was not acknowledged for this long breaks the connection: the monitor has
-/// long decided by then, and the session should not wait for the kernel's quarter of an hour.
-const USER_TIMEOUT: Duration = Duration::from_secs(30);

@@ -11,10 +11,10 @@ use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::Login;
 use super::flights::Flights;
 use super::links::{Answer, Links};
 use super::verifiers::{Known, Verifiers};
+use super::{ControlTls, Login};
 use crate::clock;
 use crate::cluster::Address;
 
@@ -78,13 +78,13 @@ pub struct VerifierSource {
 
 impl VerifierSource {
     /// Looks up as `login`, which needs a password or trust.
-    pub fn new(login: Login, rules: LookupRules) -> Self {
+    pub fn new(login: Login, rules: LookupRules, tls: ControlTls) -> Self {
         Self {
             rules: ArcSwap::from_pointee(rules),
             verifiers: Mutex::default(),
             flights: Flights::default(),
             places: Semaphore::new(SIDE_BY_SIDE),
-            links: Links::new(login),
+            links: Links::new(login, tls),
         }
     }
 

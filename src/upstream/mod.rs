@@ -13,6 +13,7 @@ mod auth;
 mod cancel;
 mod clean;
 mod connection;
+mod control;
 mod direct;
 mod error;
 mod flights;
@@ -23,6 +24,7 @@ mod lease;
 mod links;
 mod login;
 mod lookup;
+mod open;
 mod opener;
 mod pool;
 mod queue;
@@ -33,8 +35,8 @@ mod verifiers;
 #[cfg(test)]
 mod tests;
 
-pub use cancel::cancel;
 pub use connection::Connection;
+pub use control::{ControlConnection, ControlStream, ControlTls, InForce, tls_failure};
 pub use direct::Direct;
 pub use error::{AuthMethod, ConnectError, Fault, Full, GetError, ServerError};
 pub use identity::{Login, Secret};

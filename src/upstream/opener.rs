@@ -44,8 +44,9 @@ impl<S: Default + Send + 'static> Manager for Opener<S> {
         let epoch = self.shared.epoch();
         let generation = gate.generation();
         let turn = self.turn.begin();
-        let limit = self.shared.rules.load().connect_timeout;
-        let logged_in = log_in(&gate.address, &self.login, limit).await?;
+        let rules = self.shared.rules.load_full();
+        let limit = rules.connect_timeout;
+        let logged_in = log_in(&gate.address, &rules.tls, &self.login, limit).await?;
         let now = clock::now();
         Ok(Box::new(Connection {
             is_hot_standby: hot_standby(&logged_in.parameters),

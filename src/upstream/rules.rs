@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::net::TlsConnector;
+
 /// The limits of the pools of one cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
@@ -19,6 +21,8 @@ pub struct Rules {
     pub lifetime: Duration,
     /// Prepared statements kept on a server connection; the least used is closed beyond it.
     pub prepared_statements: usize,
+    /// How connections are encrypted.
+    pub tls: TlsConnector,
 }
 
 impl Default for Rules {
@@ -31,6 +35,7 @@ impl Default for Rules {
             idle_timeout: Duration::from_secs(600),
             lifetime: Duration::from_secs(3600),
             prepared_statements: 500,
+            tls: TlsConnector::default(),
         }
     }
 }

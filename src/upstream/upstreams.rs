@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::cancel::cancel;
 use super::direct::{Direct, Purpose};
 use super::gate::Shared;
 use super::lease::Lease;
@@ -13,6 +14,7 @@ use super::{GetError, Login, Rules};
 use crate::clock;
 use crate::cluster::{Address, Epoch, ServerId};
 use crate::telemetry::Telemetry;
+use crate::wire::CancelKey;
 
 /// The connections to the servers of one cluster. `S` is what the session layer keeps with each.
 pub struct Upstreams<S: Default + Send + 'static> {
@@ -119,7 +121,12 @@ impl<S: Default + Send + 'static> Upstreams<S> {
     /// loan, so for a while there may be as many connections as both sizes together.
     pub fn set_rules(&self, rules: Rules) {
         let size = rules.size;
-        self.shared.rules.store(Arc::new(rules));
+        let old = self.shared.rules.swap(Arc::new(rules));
+        if old.tls != self.shared.rules.load().tls {
+            // What is connected as it should not be any more ends with its loan.
+            self.shared.retire_all();
+            self.reap();
+        }
         for pool in self.handles() {
             pool.resize(size);
         }
@@ -143,9 +150,25 @@ impl<S: Default + Send + 'static> Upstreams<S> {
         Direct::open(&self.shared, server, login, Purpose::Listening).await
     }
 
-    /// Where a server listens, for a cancel request.
-    pub fn address(&self, server: ServerId) -> Option<&Address> {
-        self.shared.gate(server).ok().map(|gate| &gate.address)
+    /// Sends a cancel request, over a connection that is made as that of the query was, and waits
+    /// until the server closed it.
+    ///
+    /// The signal is sent before that close. So the caller keeps the cancelled connection to itself
+    /// until this returns: given back earlier, the signal could hit its next user. When this fails,
+    /// it is unknown whether the signal is still to come, and the connection should be closed.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such server, it could not be reached, or did not close within `limit`.
+    pub async fn cancel(
+        &self,
+        server: ServerId,
+        key: &CancelKey,
+        limit: Duration,
+    ) -> Result<(), GetError> {
+        let gate = self.shared.gate(server)?;
+        let rules = self.shared.rules.load_full();
+        Ok(cancel(&gate.address, &rules.tls, key, limit).await?)
     }
 
     fn sweep(&self, server: ServerId) {

@@ -65,7 +65,7 @@ impl TlsAcceptor {
         };
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(versions)
-            .map_err(|error| TlsError::Malformed(TlsFile::Certificate, error.to_string()))?;
+            .map_err(TlsError::Library)?;
         let builder = match files.client_authorities {
             None => builder.with_no_client_auth(),
             Some(pem) => {

@@ -1,12 +1,14 @@
 //! What rustls does not tell of a certificate: its subject, its key, the hash that channel binding
 //! takes of it.
 
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, ServerName};
 use sha2::{Digest, Sha224, Sha256, Sha384, Sha512};
 use x509_cert::Certificate;
 use x509_cert::attr::AttributeTypeAndValue;
 use x509_cert::der::asn1::{ContextSpecific, ObjectIdentifier};
 use x509_cert::der::{Decode, Encode, SliceReader, Tag, TagNumber, Tagged};
+use x509_cert::ext::pkix::SubjectAltName;
+use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::spki::AlgorithmIdentifierOwned;
 
 /// Whom a verified certificate of a client names.
@@ -28,6 +30,67 @@ impl PeerCertificate {
             common_name: subject.iter().find(is_common_name).and_then(text),
             subject: subject.to_string(),
         })
+    }
+}
+
+/// What the certificate of a server says of its names and its time.
+pub(super) struct ServerNames {
+    common_name: Option<String>,
+    /// Whether an alternative name is a name, or an address.
+    has_name: bool,
+    has_address: bool,
+    /// Seconds of Unix.
+    pub(super) not_before: u64,
+    pub(super) not_after: u64,
+}
+
+impl ServerNames {
+    /// Reads a certificate of any version; `None` for what is not one.
+    pub(super) fn parse(der: &CertificateDer<'_>) -> Option<Self> {
+        let certificate = Certificate::from_der(der).ok()?;
+        let certificate = certificate.tbs_certificate();
+        let subject = certificate.subject();
+        let alternatives = certificate.get_extension::<SubjectAltName>().ok()?;
+        let names = alternatives.map(|(_critical, names)| names.0);
+        let has = |kind: fn(&GeneralName) -> bool| names.iter().flatten().any(kind);
+        let validity = certificate.validity();
+        Some(Self {
+            common_name: subject.iter().find(is_common_name).and_then(text),
+            has_name: has(|name| matches!(name, GeneralName::DnsName(_))),
+            has_address: has(|name| matches!(name, GeneralName::IpAddress(_))),
+            not_before: validity.not_before.to_unix_duration().as_secs(),
+            not_after: validity.not_after.to_unix_duration().as_secs(),
+        })
+    }
+
+    /// Whether the common name is that of the host, and may be asked.
+    pub(super) fn fit_by_common_name(&self, host: &ServerName<'_>) -> bool {
+        let Some(name) = &self.common_name else {
+            return false;
+        };
+        match host {
+            ServerName::DnsName(host) => !self.has_name && is_name_of(name, host.as_ref()),
+            ServerName::IpAddress(address) => {
+                !self.has_address && *name == std::net::IpAddr::from(*address).to_string()
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Whether a name, which may begin with a wildcard for one label, is that of a host.
+///
+/// Source: PostgreSQL 17, `wildcard_certificate_match`.
+fn is_name_of(name: &str, host: &str) -> bool {
+    if name.eq_ignore_ascii_case(host) {
+        return true;
+    }
+    let Some(domain) = name.strip_prefix("*.").filter(|domain| !domain.is_empty()) else {
+        return false;
+    };
+    match host.split_once('.') {
+        Some((label, rest)) => !label.is_empty() && rest.eq_ignore_ascii_case(domain),
+        None => false,
     }
 }
 
@@ -58,7 +121,7 @@ pub(super) fn public_key(der: &CertificateDer<'_>) -> Option<Vec<u8>> {
 /// as in Ed25519.
 ///
 /// Source: RFC 5929, section 4.1.
-pub(super) fn end_point(der: &CertificateDer<'_>) -> Option<Vec<u8>> {
+pub fn end_point(der: &CertificateDer<'_>) -> Option<Vec<u8>> {
     let certificate = Certificate::from_der(der).ok()?;
     Some(match signature_hash(certificate.signature_algorithm())? {
         Hash::Sha224 => Sha224::digest(der).to_vec(),

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// What is wrong with the files of TLS. The files in force are not touched by it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum TlsError {
     /// There is nothing of the kind in it.
     #[error("no {0} in PEM form found")]
@@ -20,6 +20,9 @@ pub enum TlsError {
     /// A certificate authority cannot be used as one.
     #[error("not usable as a certificate authority: {0}")]
     Authority(String),
+    /// What cannot be: the library has no version of TLS.
+    #[error("TLS cannot be used: {0}")]
+    Library(#[source] rustls::Error),
 }
 
 impl TlsError {
@@ -27,6 +30,7 @@ impl TlsError {
     pub const fn file(&self) -> TlsFile {
         match self {
             Self::Nothing(file) | Self::Malformed(file, _) => *file,
+            Self::Library(_) => TlsFile::Certificate,
             Self::EncryptedKey | Self::KeyMismatch => TlsFile::Key,
             Self::Authority(_) => TlsFile::Authorities,
         }

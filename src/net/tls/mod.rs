@@ -5,13 +5,16 @@
 
 mod acceptor;
 mod certificate;
+mod connector;
 mod encrypted;
 mod error;
 #[cfg(test)]
 mod tests;
+mod verifier;
 
 pub use acceptor::{AcceptorFiles, TlsAcceptor};
-pub use certificate::PeerCertificate;
+pub use certificate::{PeerCertificate, end_point};
+pub use connector::{ConnectorFiles, TlsConnector, TlsMode, TlsStart, server_name};
 pub use error::{TlsError, TlsFile};
 
 pub use encrypted::Encrypted;

@@ -164,6 +164,7 @@ const fn when_dead(reason: DownReason) -> DownReason {
         | DownReason::Lost
         | DownReason::StartingUp
         | DownReason::LoginRefused
+        | DownReason::TlsFailed
         | DownReason::Failing => reason,
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 
 use crate::cluster::Address;
+use crate::net::{ConnectorFiles, TlsConnector, TlsMode, TlsStart};
 use crate::upstream::{Login, Secret};
 
 /// What the fake server does with a connection after the start-up packet came.
@@ -111,9 +112,12 @@ async fn serve(
     mut later: broadcast::Receiver<Vec<u8>>,
     number: u32,
 ) -> Option<u8> {
-    let length = stream.read_u32().await.ok()?;
-    let mut packet = vec![0; usize::try_from(length).unwrap() - 4];
-    stream.read_exact(&mut packet).await.ok()?;
+    let mut packet = first(&mut stream).await?;
+    if packet == SSL_REQUEST {
+        stream.write_all(b"N").await.ok()?;
+        packet = first(&mut stream).await?;
+    }
+    assert_ne!(packet, SSL_REQUEST, "asked again");
     let (Script::Say(bytes) | Script::SayAndClose(bytes)) = &script;
     stream.write_all(&numbered(bytes, number)).await.ok()?;
     if matches!(script, Script::SayAndClose(_)) {
@@ -132,6 +136,26 @@ async fn serve(
             }
         }
     }
+}
+
+/// A packet without a tag.
+async fn first(stream: &mut TcpStream) -> Option<Vec<u8>> {
+    let length = stream.read_u32().await.ok()?;
+    let mut packet = vec![0; usize::try_from(length).unwrap() - 4];
+    stream.read_exact(&mut packet).await.ok()?;
+    Some(packet)
+}
+
+const SSL_REQUEST: [u8; 4] = [0x04, 0xD2, 0x16, 0x2F];
+
+/// Does not ask for TLS.
+pub(super) fn plain() -> TlsConnector {
+    TlsConnector::new(
+        TlsMode::Disable,
+        TlsStart::Asked,
+        &ConnectorFiles::default(),
+    )
+    .unwrap()
 }
 
 /// Writes the number of the connection where the script has the process id.

@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
-use super::fake::{Fake, Script, frame, login, welcome};
+use super::fake::{Fake, Script, frame, login, plain, welcome};
 use crate::cluster::Address;
+use crate::upstream::cancel::cancel;
 use crate::upstream::login::{LoggedIn, log_in};
-use crate::upstream::{AuthMethod, ConnectError, Fault, Secret, cancel};
+use crate::upstream::{AuthMethod, ConnectError, Fault, Secret};
 use crate::wire::CancelKey;
 
 const LONG: Duration = Duration::from_secs(10);
 
 async fn log_in_at(script: Script) -> Result<LoggedIn, ConnectError> {
     let fake = Fake::start(script).await;
-    log_in(&fake.address, &login(Secret::None), LONG).await
+    log_in(&fake.address, &plain(), &login(Secret::None), LONG).await
 }
 
 #[tokio::test]
@@ -46,7 +47,7 @@ async fn a_server_that_falls_silent_is_timed_out() {
     for length in [0, 1, 5, 9, whole.len() - 1] {
         let fake = Fake::start(Script::Say(whole[..length].to_vec())).await;
         let limit = Duration::from_millis(30);
-        let error = log_in(&fake.address, &login(Secret::None), limit)
+        let error = log_in(&fake.address, &plain(), &login(Secret::None), limit)
             .await
             .unwrap_err();
         assert_eq!(error, ConnectError::TimedOut, "after {length} bytes");
@@ -141,7 +142,7 @@ async fn nobody_at_the_address_is_refused() {
     let fake = Fake::start(Script::Say(Vec::new())).await;
     let address: Address = fake.address.clone();
     fake.stop().await;
-    let error = log_in(&address, &login(Secret::None), LONG)
+    let error = log_in(&address, &plain(), &login(Secret::None), LONG)
         .await
         .unwrap_err();
     assert_eq!(error, ConnectError::Refused);
@@ -152,7 +153,9 @@ async fn a_login_with_a_nul_is_not_sent() {
     let fake = Fake::start(Script::Say(welcome("off"))).await;
     let mut login = (*login(Secret::None)).clone();
     login.database = "app\0replication\0true".into();
-    let error = log_in(&fake.address, &login, LONG).await.unwrap_err();
+    let error = log_in(&fake.address, &plain(), &login, LONG)
+        .await
+        .unwrap_err();
     assert_eq!(error, ConnectError::InvalidLogin);
 }
 
@@ -163,9 +166,9 @@ async fn a_cancel_waits_for_the_server_to_close() {
         secret: (&b"key!"[..]).into(),
     };
     let closing = Fake::start(Script::SayAndClose(Vec::new())).await;
-    assert_eq!(cancel(&closing.address, &key, LONG).await, Ok(()));
+    assert_eq!(cancel(&closing.address, &plain(), &key, LONG).await, Ok(()));
     let silent = Fake::start(Script::Say(Vec::new())).await;
     let limit = Duration::from_millis(30);
-    let result = cancel(&silent.address, &key, limit).await;
+    let result = cancel(&silent.address, &plain(), &key, limit).await;
     assert_eq!(result, Err(ConnectError::TimedOut));
 }

@@ -15,10 +15,12 @@ use sha2::Sha256;
 use crate::clock;
 use crate::cluster::{Address, Epoch, ServerId};
 use crate::local::{Environment, Programs};
+use crate::upstream::cancel::cancel;
+use crate::upstream::tests::fake::plain;
 use crate::upstream::tests::telemetry;
 use crate::upstream::{
-    AuthMethod, ConnectError, GetError, Lease, Login, LookupError, LookupRules, Rules, Secret,
-    Upstreams, VerifierSource, cancel,
+    AuthMethod, ConnectError, ControlTls, GetError, Lease, Login, LookupError, LookupRules, Rules,
+    Secret, Upstreams, VerifierSource,
 };
 use crate::wire::frontend;
 
@@ -240,7 +242,7 @@ fn keys(password: &str, salt: &[u8], iterations: u32) -> ([u8; 32], [u8; 32]) {
 
 fn source(rules: LookupRules) -> VerifierSource {
     let login = (*Postgres::login("postgres", Secret::None)).clone();
-    VerifierSource::new(login, rules)
+    VerifierSource::new(login, rules, ControlTls::default())
 }
 
 async fn lookups(postgres: &Postgres) {
@@ -279,7 +281,7 @@ async fn cancels(postgres: &Postgres, mut lease: Lease<()>) {
     send_query(&mut lease, "SELECT pg_sleep(60)").await;
     // Sent again until it hits: the first may come before the statement has begun.
     let answer = loop {
-        cancel(&postgres.address, &key, Duration::from_secs(5))
+        cancel(&postgres.address, &plain(), &key, Duration::from_secs(5))
             .await
             .unwrap();
         let limit = Duration::from_millis(200);

@@ -1,6 +1,7 @@
 //! TLS against a client that is not ours, with certificates made for the occasion.
 
 mod certificates;
+mod servers;
 mod streams;
 
 use std::sync::Arc;
