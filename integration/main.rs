@@ -33,6 +33,7 @@ mod with_postgres {
     mod hazards;
     mod hostile;
     mod leaks;
+    mod limits;
     mod listen;
     mod login;
     mod orders;

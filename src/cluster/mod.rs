@@ -6,12 +6,14 @@
 
 mod lsn;
 mod observation;
+mod own;
 mod server;
 mod snapshot;
 mod timeline;
 
 pub use lsn::{ByteCount, Lsn, LsnError};
 pub use observation::{Observation, ProbeFailure, Receiver, ReceiverStatus, Sighting};
+pub use own::Own;
 pub use server::{Address, AddressError, Role, ServerId};
 pub use snapshot::{
     DownReason, Epoch, HoldCause, Lag, OutReason, PrimarySample, QuarantineReason, ServerState,

@@ -107,6 +107,7 @@ impl<'a> Builder<'a> {
             state_dir: self.path("state.dir"),
             limits: Limits {
                 max_client_connections: self.count(&format!("cluster.{cluster}.pool.max_clients")),
+                own_clients: self.own_clients(),
                 replication_connections: self.count("limits.replication_connections"),
                 worker_threads: self.count("limits.worker_threads"),
             },
@@ -398,6 +399,8 @@ impl<'a> Builder<'a> {
             idle_timeout: self.time("limits.idle_timeout"),
             idle_in_transaction_timeout: self.time("limits.idle_in_transaction_timeout"),
             query_timeout: self.time("limits.query_timeout"),
+            transaction_timeout: self.time("limits.transaction_timeout"),
+            own: self.own_session(),
             prepared_statements_max: self.count("limits.prepared_statements"),
             prepared_bytes_max: self.size("limits.prepared_bytes"),
             channels_max: self.count("limits.channels"),
@@ -416,6 +419,7 @@ impl<'a> Builder<'a> {
             lifetime: self.time(&key("pool.lifetime")),
             prepared_statements: self.count(&key("pool.prepared_statements")),
             tls: self.cluster_tls(cluster),
+            own: self.own_pools(),
         }
     }
 
@@ -456,6 +460,10 @@ impl<'a> Builder<'a> {
         let entry = self.entries.iter().find(|entry| entry.key == key)?.clone();
         self.read.insert(entry.setting.key);
         Some(entry)
+    }
+
+    pub(super) fn note_read(&mut self, key: &'static str) {
+        self.read.insert(key);
     }
 
     fn value(&mut self, key: &str) -> Option<Value> {

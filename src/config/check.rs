@@ -34,9 +34,11 @@ pub(super) fn check(raw: &Raw<'_>) -> Result<(Config, Vec<Problem>), Problems> {
     let cluster = walk.cluster();
     let entries = SETTINGS
         .iter()
-        .filter(|setting| !setting.key.contains(".node."))
+        .filter(|setting| !setting.key.contains(".node.") && !setting.is_own())
         .filter_map(|setting| walk.entry(setting, &[&cluster]))
-        .collect();
+        .collect::<Vec<_>>();
+    let own = walk.own();
+    let entries = entries.into_iter().chain(own).collect();
     let mut builder = Builder::new(raw, entries, walk.problems);
     let hosts = builder.addresses(&cluster);
     let mut walk = Walk {
@@ -211,6 +213,18 @@ impl Walk<'_> {
             value,
             place,
         })
+    }
+
+    /// What is written for single users and databases.
+    fn own(&mut self) -> Vec<Entry> {
+        let written: Vec<Path> = self.written.iter().map(|(path, _)| path.clone()).collect();
+        let entry = |path: &Path| {
+            let row = SETTINGS
+                .iter()
+                .find(|row| row.is_own() && row.matches(path))?;
+            self.entry(row, &[path.get(1)?])
+        };
+        written.iter().filter_map(entry).collect()
     }
 
     fn missing(&mut self, path: &[String]) {

@@ -37,6 +37,7 @@ fn reference() -> String {
         }
         let default = match setting.default {
             Some(text) => format!("default `{}`", literal(&setting.kind, text)),
+            None if setting.is_own() => "default as for everybody".into(),
             None => "must be written".into(),
         };
         let applies = match setting.applies {
@@ -63,13 +64,18 @@ fn example() -> String {
     for setting in SETTINGS {
         let (table, key) = parts(setting);
         // A password stands nowhere by default, and a node section only where a node differs.
-        let hide = if table.contains(".node.") || key.starts_with("password") {
-            "# "
-        } else {
-            ""
+        let is_rare = table.contains(".node.") || setting.is_own();
+        let hide = match is_rare || key.starts_with("password") {
+            true => "# ",
+            false => "",
         };
         if table != section {
-            let shown = table.replacen('*', "main", 1).replace('*', "pg3");
+            let name = match table {
+                "user.*" => "reports",
+                "database.*" => "app",
+                _ => "main",
+            };
+            let shown = table.replacen('*', name, 1).replace('*', "pg3");
             write!(file, "\n{hide}[{shown}]\n").unwrap();
             section = table;
         }
@@ -78,6 +84,10 @@ fn example() -> String {
             ("monitor.password.env", _) => "\"PGHERD_MONITOR_SECRET\"".into(),
             ("monitor.password.file", _) => "\"/run/secrets/pgherd\"".into(),
             (_, Some(text)) => literal(&setting.kind, text),
+            (_, None) if setting.is_own() => match setting.kind {
+                Kind::Duration { .. } => "\"1m\"".into(),
+                _ => "10".into(),
+            },
             (_, None) => "[\"pg1\", \"pg2\", \"pg3\"]".into(),
         };
         let applies = setting.applies.as_str();
@@ -178,7 +188,8 @@ For containers there are `PGHERD_HOSTS`, `PGHERD_MONITOR_USER`, `PGHERD_MONITOR_
 `TB`, each 1024 of the one before, as in PostgreSQL.
 
 **Names.** `[cluster.NAME]` is called as you like; there is one cluster in this version. `NODE` in
-`[cluster.NAME.node.NODE]` is the name of one of its hosts.
+`[cluster.NAME.node.NODE]` is the name of one of its hosts. `[user.NAME]` and `[database.NAME]` set
+for one user or one database what they should have instead of what everybody has.
 ";
 
 const EXAMPLE_HEAD: &str = "\

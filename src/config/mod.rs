@@ -9,6 +9,7 @@
 
 mod build;
 mod build_access;
+mod build_own;
 mod build_tls;
 mod check;
 mod cross;
@@ -28,6 +29,7 @@ mod show;
 mod source;
 mod table;
 mod table_cluster;
+mod table_own;
 #[cfg(test)]
 mod tests;
 pub mod userlist;

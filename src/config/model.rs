@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cluster::Address;
+use crate::cluster::{Address, Own};
 use crate::net::TlsAcceptor;
 use crate::{policy, session, upstream};
 
@@ -209,10 +209,12 @@ pub enum LogFormat {
 }
 
 /// The limits of the whole program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// How many clients may be connected.
     pub max_client_connections: usize,
+    /// How many of one user, and of one database.
+    pub own_clients: Own<usize>,
     /// How many clients may replicate.
     pub replication_connections: usize,
     /// How many threads move bytes; 0 leaves it to the program.

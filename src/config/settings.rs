@@ -10,7 +10,7 @@ pub struct Setting {
     /// What may be written.
     pub kind: Kind,
     /// What it is when nobody writes it, as an environment variable would spell it; `None` when it
-    /// must be written.
+    /// must be written, or holds for one user or database only.
     pub default: Option<&'static str>,
     /// Whether a reload takes it.
     pub applies: Applies,
@@ -74,6 +74,11 @@ impl Applies {
 }
 
 impl Setting {
+    /// Whether it is about one user or one database: then it is only there where it is written.
+    pub(super) fn is_own(&self) -> bool {
+        self.key.starts_with("user.") || self.key.starts_with("database.")
+    }
+
     /// Whether this row describes the key `path`.
     pub(super) fn matches(&self, path: &[String]) -> bool {
         self.key.split('.').count() == path.len() && self.covers(path)

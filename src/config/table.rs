@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::settings::Applies::{self, Reload, Restart};
 use super::settings::{Kind, Setting};
 use super::table_cluster::CLUSTER;
+use super::table_own::{DATABASE, USER};
 
 pub(super) const MS: Duration = Duration::from_millis(1);
 pub(super) const TIME: Kind = Kind::Duration {
@@ -35,7 +36,8 @@ pub(super) const fn row(
 }
 
 /// All settings, in the order of the docs.
-pub static SETTINGS: &[Setting] = &joined::<{ CLIENTS.len() + CLUSTER.len() + PROGRAM.len() }>();
+pub static SETTINGS: &[Setting] =
+    &joined::<{ CLIENTS.len() + CLUSTER.len() + USER.len() + DATABASE.len() + PROGRAM.len() }>();
 
 /// Who comes in, and who we are.
 const CLIENTS: &[Setting] = &[
@@ -299,6 +301,15 @@ const PROGRAM: &[Setting] = &[
         "A unit of work that runs for longer than this is cancelled.",
     ),
     row(
+        "limits.transaction_timeout",
+        TIME_OR_OFF,
+        "off",
+        Reload,
+        "A client whose transaction lasts for longer than this is closed, whether it is silent or \
+         not; what runs is cancelled first. It is for every transaction, those of a single \
+         statement too.",
+    ),
+    row(
         "limits.gather",
         Kind::Size {
             min: 8192,
@@ -411,7 +422,7 @@ const PROGRAM: &[Setting] = &[
 )]
 const fn joined<const N: usize>() -> [Setting; N] {
     let mut all = [CLIENTS[0]; N];
-    let parts = [CLIENTS, CLUSTER, PROGRAM];
+    let parts = [CLIENTS, CLUSTER, USER, DATABASE, PROGRAM];
     let (mut part, mut done) = (0, 0);
     while part < parts.len() {
         let mut row = 0;

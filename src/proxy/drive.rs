@@ -351,7 +351,7 @@ impl Conversation {
         let world = World {
             now: self.now,
             snapshot: seen.snapshot.load(),
-            rules: &settings.session,
+            rules: seen.own.of(settings, &self.login),
             route: &settings.route,
             texts: &self.proxy.texts,
             catalog,

@@ -31,8 +31,8 @@ impl Attempt<'_> {
         // A session needs no connection before its first statement: where busy pools would make a
         // client wait that was here before, it is told what it was told then.
         let deadline = match &remembered {
-            Some(_) => self.proxy.deadline(now).min(now + GREETING_WAIT),
-            None => self.proxy.deadline(now),
+            Some(_) => self.proxy.deadline(login, now).min(now + GREETING_WAIT),
+            None => self.proxy.deadline(login, now),
         };
         // A paused database has no server connections, and gets none for somebody new.
         while self.proxy.state.switches.is_paused(&login.database) {

@@ -34,7 +34,7 @@ impl Conversation {
             Err(error) => return Input::Denied(denial(server, &error)),
         };
         let epoch = (route.intent == Intent::Write).then_some(route.epoch);
-        let deadline = self.proxy.deadline(self.now);
+        let deadline = self.proxy.deadline(&self.login, self.now);
         let got = {
             let mut get = std::pin::pin!(pool.get(epoch, deadline, self.now));
             if let Some(got) = get.as_mut().now_or_never() {

@@ -95,6 +95,8 @@ impl Drop for Presence {
 #[derive(Debug)]
 pub(super) struct Guest {
     _place: Place,
+    _of_user: Option<Place>,
+    _of_database: Option<Place>,
 }
 
 /// Whether a session is one of the console, and what it may do there.
@@ -200,10 +202,14 @@ impl Attempt<'_> {
                 return Err(failed);
             }
         };
-        let Some(guest) = self.take_place(is_console, &settings) else {
-            let result = LoginResult::TooManyClients;
-            let state = SqlState::TOO_MANY_CONNECTIONS;
-            return Err(self.refuse(state, TOO_MANY, result).await);
+        let database = (has_database && !is_console).then_some(identity.database.as_str());
+        let guest = match self.take_places(is_console, &identity.user, database, &settings) {
+            Ok(guest) => guest,
+            Err(text) => {
+                let result = LoginResult::TooManyClients;
+                let state = SqlState::TOO_MANY_CONNECTIONS;
+                return Err(self.refuse(state, &text, result).await);
+            }
         };
         let is_served = settings
             .databases
@@ -237,14 +243,40 @@ impl Attempt<'_> {
         Ok(Entered::Session(Box::new(arrived)))
     }
 
-    /// A place for one more client, if there is one.
-    fn take_place(&self, is_console: bool, settings: &Settings) -> Option<Guest> {
+    /// The places for one more client; if there is none, PostgreSQL's words for that.
+    fn take_places(
+        &self,
+        is_console: bool,
+        user: &str,
+        database: Option<&str>,
+        settings: &Settings,
+    ) -> Result<Guest, String> {
         let state = &self.proxy.state;
-        let place = match is_console {
-            true => Places::enter(&state.consoles, settings.consoles_max),
-            false => Places::enter(&state.guests, settings.clients_max),
-        };
-        Some(Guest { _place: place? })
+        if is_console {
+            let place = Places::enter(&state.consoles, settings.consoles_max);
+            return Ok(Guest {
+                _place: place.ok_or(TOO_MANY)?,
+                _of_user: None,
+                _of_database: None,
+            });
+        }
+        let place = Places::enter(&state.guests, settings.clients_max).ok_or(TOO_MANY)?;
+        let limits = &settings.own_clients;
+        let limit = limits.users.get(user).copied();
+        let of_user = state.of_users.enter(user, limit);
+        if of_user.is_none() {
+            return Err(format!("too many connections for role \"{user}\""));
+        }
+        let of_database = database.map(|name| {
+            let limit = limits.databases.get(name).copied();
+            let place = state.of_databases.enter(name, limit);
+            place.ok_or_else(|| format!("too many connections for database \"{name}\""))
+        });
+        Ok(Guest {
+            _place: place,
+            _of_user: of_user,
+            _of_database: of_database.transpose()?,
+        })
     }
 
     /// Reads until the client has said, and proved, who it is.

@@ -42,13 +42,13 @@ pub use listeners::{ChannelView, ListenerView};
 pub use orders::Order;
 pub use switches::SwitchState;
 
-use crate::cluster::{ServerId, Snapshot};
+use crate::cluster::{Own, ServerId, Snapshot};
 use crate::net::TlsAcceptor;
 use crate::session::{
     AccessRules, Catalog, ConsoleReply, RouteRules, Rules, ServerSide, Texts, TlsOffer,
 };
 use crate::telemetry::Telemetry;
-use crate::upstream::{GetError, Login, Secret, Upstreams, VerifierSource};
+use crate::upstream::{self, GetError, Login, Secret, Upstreams, VerifierSource};
 use crate::wire::SqlState;
 
 /// What a reload replaces in one step.
@@ -62,10 +62,12 @@ pub struct Settings {
     pub route: RouteRules,
     /// Prepared statements kept on a server connection.
     pub server_statements_max: usize,
-    /// How long a client waits for a server connection.
-    pub wait_timeout: Duration,
+    /// How long a client waits for a server connection, which depends on whose it is.
+    pub pools: upstream::Rules,
     /// How many clients may be connected.
     pub clients_max: usize,
+    /// How many of one user, and of one database.
+    pub own_clients: Own<usize>,
     /// How long a command of the console that waits may wait.
     pub console_wait: Duration,
     /// How many sessions of the console there may be beside them.
@@ -148,6 +150,9 @@ pub struct Shared {
     logging_in: Arc<places::Places>,
     /// Clients that have logged in, but for the console.
     guests: Arc<places::Places>,
+    /// The same of each user and of each database.
+    of_users: places::PlacesByName,
+    of_databases: places::PlacesByName,
     /// Sessions of the console.
     consoles: Arc<places::Places>,
     replicating: Arc<places::Places>,
@@ -169,6 +174,8 @@ impl Shared {
             listeners: listeners::Listeners::default(),
             logging_in: Arc::default(),
             guests: Arc::default(),
+            of_users: places::PlacesByName::default(),
+            of_databases: places::PlacesByName::default(),
             consoles: Arc::default(),
             replicating: Arc::default(),
             greetings: Mutex::default(),
@@ -256,8 +263,8 @@ impl Proxy {
         }
     }
 
-    fn deadline(&self, now: Instant) -> Instant {
-        now + self.settings.load().wait_timeout
+    fn deadline(&self, login: &Login, now: Instant) -> Instant {
+        now + self.settings.load().pools.wait_timeout_for(login)
     }
 }
 

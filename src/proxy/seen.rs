@@ -8,7 +8,8 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::{Proxy, Settings};
 use crate::cluster::Snapshot;
-use crate::session::{Catalog, View};
+use crate::session::{Catalog, Rules, View};
+use crate::upstream::Login;
 
 /// The newest values, each kept until a newer one is there: looking costs one comparison. What is
 /// kept is kept alive, so an idle session drops it.
@@ -16,6 +17,33 @@ pub(super) struct Seen {
     pub(super) snapshot: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
     pub(super) settings: Cache<Arc<ArcSwap<Settings>>, Arc<Settings>>,
     pub(super) catalog: Cache<Arc<ArcSwapOption<Catalog>>, Option<Arc<Catalog>>>,
+    pub(super) own: OwnRules,
+}
+
+/// The rules of a session that are not everybody's, worked out once for the settings.
+#[derive(Default)]
+pub(super) struct OwnRules(Option<(u32, Option<Box<Rules>>)>);
+
+impl OwnRules {
+    /// The rules of a session by these settings.
+    pub(super) fn of<'a>(&'a mut self, settings: &'a Settings, login: &Login) -> &'a Rules {
+        let all = &settings.session;
+        if all.own.is_empty() {
+            return all;
+        }
+        if self
+            .0
+            .as_ref()
+            .is_none_or(|(stamp, _)| *stamp != settings.stamp)
+        {
+            let own = all.own_of(&login.user, &login.database);
+            self.0 = Some((settings.stamp, own.map(Box::new)));
+        }
+        match &self.0 {
+            Some((_, Some(own))) => own,
+            _ => all,
+        }
+    }
 }
 
 /// The number for judgements by these settings and this catalog. A catalog's stamp is not zero.
@@ -30,6 +58,7 @@ impl Seen {
             snapshot: Cache::new(Arc::clone(&proxy.snapshot)),
             settings: Cache::new(Arc::clone(&proxy.settings)),
             catalog: Cache::new(Arc::clone(catalog)),
+            own: OwnRules::default(),
         }
     }
 }

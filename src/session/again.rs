@@ -76,7 +76,7 @@ impl Session {
         let read_only = held.route.intent == Intent::Read || !may_write || is_untold;
         out.push(Output::Note(Note::ServerLost { server }));
         release(held, Condition::Discard, out);
-        if !world.rules.query_timeout.is_zero() {
+        if world.rules.has_limit_of_running() {
             out.push(Output::Arm(None));
         }
         if let Some(pin) = self.pin() {

@@ -5,7 +5,7 @@
 //! internal error, which ends it as well and is counted.
 
 use std::mem;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::channels::Channels;
 use super::echo::as_given;
@@ -55,7 +55,9 @@ pub struct Session {
     /// What the last unit needed, for the next one.
     pub(super) spare: Spare,
     /// When the client has been silent for too long, while it may be.
-    idle_until: Option<Instant>,
+    pub(super) idle_until: Option<Instant>,
+    /// When the transaction that is open, or the unit that runs by itself, has lasted for too long.
+    pub(super) transaction_until: Option<Instant>,
 }
 
 /// What the session must be able to see of its own writes.
@@ -137,6 +139,7 @@ impl Session {
             drain: false,
             spare: Spare::default(),
             idle_until: None,
+            transaction_until: None,
         }
     }
 
@@ -273,7 +276,7 @@ impl Session {
         match state {
             State::Resting(held) => {
                 if self.idle_until.take().is_some() {
-                    out.push(Output::Arm(None));
+                    out.push(Output::Arm(self.transaction_until));
                 }
                 let unit = self.spare.unit.take().unwrap_or_default();
                 self.gather(world, unit, held, cut, out)
@@ -383,28 +386,6 @@ impl Session {
         }
     }
 
-    fn handle_timer(&mut self, world: &World<'_>, state: State, out: &mut Vec<Output>) -> State {
-        match state {
-            State::Waiting(waiting) => self.look_again(world, waiting, out),
-            // A deadline of something that is over does not mean the client.
-            State::Resting(held) if self.idle_until.is_none_or(|until| world.now < until) => {
-                State::Resting(held)
-            }
-            State::Resting(held) => {
-                let refusal = match self.transaction.is_none() {
-                    true => Refusal::IdleTooLong,
-                    false => Refusal::IdleInTransaction,
-                };
-                refuse_and_close(&refusal, held, out)
-            }
-            State::Running(running) => self.look_at_running(world, running, out),
-            other @ (State::Gathering(..)
-            | State::Subscribing(_)
-            | State::Draining(_)
-            | State::Closed) => other,
-        }
-    }
-
     /// The end of a unit: nothing runs, and what need not be held is given back.
     pub(super) fn rest(
         &mut self,
@@ -424,15 +405,12 @@ impl Session {
         if self.drain && self.transaction.is_none() {
             return refuse_and_close(&Refusal::ShuttingDown, held, out);
         }
-        let limit = match self.transaction.is_none() {
-            true => world.rules.idle_timeout,
-            false => world.rules.idle_in_transaction_timeout,
-        };
-        if limit > Duration::ZERO {
-            let until = world.now + limit;
-            self.idle_until = Some(until);
-            out.push(Output::Arm(Some(until)));
+        if self.transaction.is_none() {
+            self.transaction_until = None;
+        } else if self.has_transaction_lasted_too_long(world) {
+            return refuse_and_close(&Refusal::TransactionTimeout, held, out);
         }
+        self.expect_client(world, out);
         State::Resting(held)
     }
 

@@ -73,6 +73,8 @@ pub enum Refusal {
     Canceled,
     /// The unit of work ran for too long.
     QueryTimeout,
+    /// The transaction lasted for too long.
+    TransactionTimeout,
     /// A statement of the console or of ours that makes no sense.
     BadCommand {
         /// Which SQLSTATE fits.
@@ -121,6 +123,7 @@ impl Refusal {
             Self::IdleInTransaction,
             Self::Canceled,
             Self::QueryTimeout,
+            Self::TransactionTimeout,
             Self::BadCommand {
                 sqlstate: SqlState::UNDEFINED_OBJECT,
                 message: "unrecognized configuration parameter \"pgherd.colour\"".to_owned(),
@@ -142,6 +145,7 @@ impl Refusal {
                 | Self::Killed
                 | Self::IdleTooLong
                 | Self::IdleInTransaction
+                | Self::TransactionTimeout
                 | Self::Internal(_)
         )
     }
@@ -166,6 +170,7 @@ impl Refusal {
             Self::ShuttingDown | Self::Killed => SqlState::ADMIN_SHUTDOWN,
             Self::IdleTooLong => SqlState::IDLE_SESSION_TIMEOUT,
             Self::IdleInTransaction => SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+            Self::TransactionTimeout => SqlState::TRANSACTION_TIMEOUT,
             Self::Canceled | Self::QueryTimeout => SqlState::QUERY_CANCELED,
             Self::BadCommand { sqlstate, .. } => *sqlstate,
             Self::Internal(_) => SqlState::INTERNAL_ERROR,
@@ -208,7 +213,7 @@ impl Refusal {
             Self::PoolFull { pool, waiting } => (
                 format!("no server connection became free in the pool {pool}"),
                 Some(format!("{waiting} clients wait for it.")),
-                Some("Raise pool.size or pool.wait_timeout.".to_owned()),
+                Some(POOL_FULL.to_owned()),
             ),
             Self::CannotConnect(why) => {
                 hinted(format!("could not connect to a server: {why}"), NOT_SENT)
@@ -248,6 +253,7 @@ impl Refusal {
             Self::IdleInTransaction => {
                 plain("terminating connection due to idle-in-transaction timeout")
             }
+            Self::TransactionTimeout => plain("terminating connection due to transaction timeout"),
             Self::Canceled => plain("canceling statement due to user request"),
             Self::QueryTimeout => plain("canceling statement due to the router's query timeout"),
             Self::BadCommand { message, hint, .. } => (message.clone(), None, hint.clone()),
@@ -270,6 +276,8 @@ fn pinned_in_doubt(pin: &str) -> (String, Option<String>, Option<String>) {
     (message.to_owned(), Some(detail), Some(hint.to_owned()))
 }
 
+const POOL_FULL: &str = "Raise pool.size or pool.wait_timeout, or what the user or the database has \
+                         instead.";
 const NOT_SENT: &str = "The statement was not sent to any server: it is safe to try it again.";
 
 #[cfg(test)]
@@ -300,12 +308,13 @@ mod tests {
             Refusal::IdleInTransaction => 18,
             Refusal::Canceled => 19,
             Refusal::QueryTimeout => 20,
-            Refusal::BadCommand { .. } => 21,
+            Refusal::TransactionTimeout => 21,
+            Refusal::BadCommand { .. } => 22,
             Refusal::Internal(_) => PLACES - 1,
         }
     }
 
-    const PLACES: usize = 23;
+    const PLACES: usize = 24;
 
     #[test]
     fn there_is_one_example_of_each_refusal() {

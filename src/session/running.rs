@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::mem;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
@@ -21,8 +21,9 @@ use super::output::RetryCause;
 use super::prepared::ServerSide;
 use super::sender::Sender;
 use super::stale;
+use super::timers::Patience;
 use super::unit::{Expected, Traits, Unit};
-use super::{Condition, Note, Output, Session, Transaction, World};
+use super::{Condition, Note, Output, Refusal, Session, Transaction, World};
 use crate::wire::ErrorView;
 use crate::wire::backend::TransactionStatus;
 use crate::wire::frame::{Cut, Frame};
@@ -35,10 +36,10 @@ pub(super) struct Running {
     pub(super) expected: VecDeque<Expected>,
     pub(super) answer: Answer,
     pub(super) open: Open,
-    copy: Copy,
-    patience: Patience,
+    pub(super) copy: Copy,
+    pub(super) patience: Patience,
     /// When it is cancelled, or given up after that.
-    until: Option<Instant>,
+    pub(super) until: Option<Instant>,
     pub(super) began_at: Instant,
     /// Whether another server may answer it.
     can_move: bool,
@@ -59,18 +60,9 @@ pub(super) enum Open {
     UntilRest,
 }
 
-/// What is left of the patience with a unit that has a limit of time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Patience {
-    /// It has not run for too long.
-    Full,
-    /// Its server was told to cancel it.
-    Cancelled,
-}
-
 /// Whether the server waits for copy data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Copy {
+pub(super) enum Copy {
     None,
     In,
 }
@@ -120,7 +112,7 @@ impl Session {
             true => Answer::HeldBack(HeldBack::default()),
             false => Answer::Nothing,
         };
-        let limit = world.rules.query_timeout;
+        let until = self.deadline(world);
         let mut running = Box::new(Running {
             unit,
             held,
@@ -129,7 +121,7 @@ impl Session {
             open,
             copy: Copy::None,
             patience: Patience::Full,
-            until: (!limit.is_zero()).then(|| world.now + limit),
+            until,
             began_at: world.now,
             can_move,
             heard_at: None,
@@ -141,33 +133,6 @@ impl Session {
             None => send(world, &self.transaction, &mut running, out),
         }
         State::Running(running)
-    }
-
-    /// A unit is cancelled when its time is up. A server that does not even obey that hangs.
-    pub(super) fn look_at_running(
-        &mut self,
-        world: &World<'_>,
-        mut running: Box<Running>,
-        out: &mut Vec<Output>,
-    ) -> State {
-        if running.until.is_none_or(|until| world.now < until) {
-            running.arm(world, out);
-            return State::Running(running);
-        }
-        match running.patience {
-            Patience::Full => {
-                running.patience = Patience::Cancelled;
-                running.until = Some(world.now + CANCEL_GRACE);
-                out.push(Output::CancelServer);
-                running.arm(world, out);
-                State::Running(running)
-            }
-            Patience::Cancelled => {
-                // Elsewhere it would run for too long as well.
-                running.unit.attempts = u8::MAX;
-                self.lost_while_running(world, *running, out)
-            }
-        }
     }
 
     /// The client sends more for a unit that already runs.
@@ -349,6 +314,9 @@ impl Session {
         {
             return self.lost_while_running(world, *running, out);
         }
+        if running.patience == Patience::Ended {
+            return refuse_and_close(&Refusal::TransactionTimeout, Some(running.held), out);
+        }
         running.copy = Copy::None;
         if running.unit.traits.has(Traits::QUERY) && is_not_understood(view) {
             running.unit.traits.set(Traits::NOT_UNDERSTOOD);
@@ -450,7 +418,7 @@ impl Session {
         if unit.traits.has(Traits::CALLS_UNJUDGED) {
             held.condition = Condition::Discard;
         }
-        if !world.rules.query_timeout.is_zero() {
+        if world.rules.has_limit_of_running() {
             out.push(Output::Arm(None));
         }
         let before = mem::replace(&mut self.transaction, Transaction::from_status(status));
@@ -566,7 +534,3 @@ fn copy_in_begins(running: &mut Running) {
         running.unit.traits.unset(Traits::COMPLETE);
     }
 }
-
-/// How long a server may take to obey a cancel. Rolling back takes no time; what cannot be
-/// interrupted, such as a wait for a disk, may.
-const CANCEL_GRACE: Duration = Duration::from_secs(10);

@@ -82,7 +82,7 @@ impl Session {
             }));
             return self.route(world, unit, out);
         }
-        if !world.rules.query_timeout.is_zero() {
+        if world.rules.has_limit_of_running() {
             out.push(Output::Arm(None));
         }
         self.forget_new(&unit);

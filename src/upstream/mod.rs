@@ -43,5 +43,5 @@ pub use identity::{Login, Secret};
 pub use lease::Lease;
 pub use lookup::{LookupError, LookupRules, VerifierSource};
 pub use pool::PoolHandle;
-pub use rules::Rules;
+pub use rules::{OwnRules, Rules};
 pub use upstreams::{POOLS_MAX, Upstreams};

@@ -43,7 +43,7 @@ struct Slots<S: Default + Send + 'static> {
 
 impl<S: Default + Send + 'static> PoolHandle<S> {
     pub(super) fn new(shared: &Arc<Shared>, server: ServerId, login: &Arc<Login>) -> Self {
-        let limit = shared.rules.load().size;
+        let limit = shared.rules.load().size_for(login);
         let entry = shared.telemetry.directory().register_pool(PoolInfo {
             server,
             user: login.user.as_str().into(),
@@ -150,8 +150,9 @@ impl<S: Default + Send + 'static> PoolHandle<S> {
 
     /// Takes over the limit of new rules. Connections that are lent end with their loan, so for a
     /// while there may be as many as both limits together.
-    pub(super) fn resize(&self, limit: usize) {
+    pub(super) fn resize(&self) {
         let pool = &*self.0;
+        let limit = pool.shared.rules.load().size_for(&pool.login);
         if pool.inner.load().limit != limit {
             let slots = Slots::new(&pool.shared, pool.server, &pool.login, limit, &pool.turn);
             pool.inner.store(Arc::new(slots));
@@ -207,7 +208,10 @@ impl<S: Default + Send + 'static> Pool<S> {
         let inner = self.inner.load_full();
         let (wait, queue_max) = {
             let rules = self.shared.rules.load();
-            (rules.wait_timeout, rules.queue_max)
+            (
+                rules.wait_timeout_for(&self.login),
+                rules.queue_max_for(&self.login),
+            )
         };
         let Some(place) = self.queue.enter(queue_max) else {
             let full = self.full(&inner, Duration::ZERO, "queue");

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::Login;
+use crate::cluster::Own;
 use crate::net::TlsConnector;
 
 /// The limits of the pools of one cluster.
@@ -23,6 +25,42 @@ pub struct Rules {
     pub prepared_statements: usize,
     /// How connections are encrypted.
     pub tls: TlsConnector,
+    /// What single users and databases have instead.
+    pub own: Own<OwnRules>,
+}
+
+/// What a user or a database has instead of what everybody has; `None` is the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OwnRules {
+    /// See [`Rules::size`].
+    pub size: Option<usize>,
+    /// See [`Rules::queue_max`].
+    pub queue_max: Option<usize>,
+    /// See [`Rules::wait_timeout`].
+    pub wait_timeout: Option<Duration>,
+}
+
+impl Rules {
+    /// Connections for each server, for this login.
+    pub fn size_for(&self, login: &Login) -> usize {
+        self.own_of(login, |own| own.size).unwrap_or(self.size)
+    }
+
+    /// How many clients may wait in its pool.
+    pub fn queue_max_for(&self, login: &Login) -> usize {
+        let own = self.own_of(login, |own| own.queue_max);
+        own.unwrap_or(self.queue_max)
+    }
+
+    /// How long they wait.
+    pub fn wait_timeout_for(&self, login: &Login) -> Duration {
+        let own = self.own_of(login, |own| own.wait_timeout);
+        own.unwrap_or(self.wait_timeout)
+    }
+
+    fn own_of<V: Copy>(&self, login: &Login, value: fn(&OwnRules) -> Option<V>) -> Option<V> {
+        self.own.last(&login.user, &login.database, value)
+    }
 }
 
 impl Default for Rules {
@@ -36,6 +74,7 @@ impl Default for Rules {
             lifetime: Duration::from_secs(3600),
             prepared_statements: 500,
             tls: TlsConnector::default(),
+            own: Own::default(),
         }
     }
 }

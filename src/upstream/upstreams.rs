@@ -120,7 +120,6 @@ impl<S: Default + Send + 'static> Upstreams<S> {
     /// Takes over new rules. Pools whose size changed begin anew: what is lent ends with its
     /// loan, so for a while there may be as many connections as both sizes together.
     pub fn set_rules(&self, rules: Rules) {
-        let size = rules.size;
         let old = self.shared.rules.swap(Arc::new(rules));
         if old.tls != self.shared.rules.load().tls {
             // What is connected as it should not be any more ends with its loan.
@@ -128,7 +127,7 @@ impl<S: Default + Send + 'static> Upstreams<S> {
             self.reap();
         }
         for pool in self.handles() {
-            pool.resize(size);
+            pool.resize();
         }
     }
 

@@ -43,6 +43,8 @@ impl SqlState {
     pub const IN_FAILED_SQL_TRANSACTION: Self = Self("25P02");
     /// `25P03`
     pub const IDLE_IN_TRANSACTION_SESSION_TIMEOUT: Self = Self("25P03");
+    /// `25P04`
+    pub const TRANSACTION_TIMEOUT: Self = Self("25P04");
     /// `26000`
     pub const INVALID_SQL_STATEMENT_NAME: Self = Self("26000");
     /// `28000`

@@ -187,6 +187,7 @@ impl Room {
                 idle_timeout: Duration::from_secs(3),
                 idle_in_transaction_timeout: Duration::from_secs(2),
                 query_timeout: Duration::from_millis(700),
+                transaction_timeout: Duration::from_millis(2500),
                 prepared_statements_max: 2,
                 ..Rules::default()
             },

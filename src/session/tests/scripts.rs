@@ -340,6 +340,7 @@ impl Stage {
             "idle_timeout" => rules.idle_timeout = duration(value),
             "idle_in_transaction_timeout" => rules.idle_in_transaction_timeout = duration(value),
             "query_timeout" => rules.query_timeout = duration(value),
+            "transaction_timeout" => rules.transaction_timeout = duration(value),
             "channels" => rules.channels_max = value.parse().unwrap(),
             "prepared_statements" => rules.prepared_statements_max = value.parse().unwrap(),
             other => panic!("no such rule: {other}"),
