@@ -52,6 +52,19 @@ pub enum Order {
     Disable(String),
     /// `ENABLE database`.
     Enable(String),
+    /// `SHUTDOWN [WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS]`.
+    Shutdown(Shutdown),
+}
+
+/// What a stop of the router waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shutdown {
+    /// Until all clients have left.
+    WaitForClients,
+    /// Until nothing runs on a server.
+    WaitForServers,
+    /// Nothing.
+    Now,
 }
 
 /// The order in a text, if it is one.
@@ -171,6 +184,7 @@ pub(super) fn parse(text: &str) -> Result<Command, CommandError> {
         "kill_client" => Command::Order(Order::KillClient(words.number()?)),
         "disable" => Command::Order(Order::Disable(words.value()?)),
         "enable" => Command::Order(Order::Enable(words.value()?)),
+        "shutdown" => Command::Order(Order::Shutdown(words.shutdown())),
         "set" | "reset" | "discard" | "begin" | "start" | "commit" | "end" | "rollback" => {
             return Ok(Command::NoOp(no_op_tag(&verb.keyword())));
         }
@@ -294,6 +308,16 @@ impl Words {
         match self.0.peek() {
             Some(token) if !token.is_sign(";") => self.value().map(Some),
             _ => Ok(None),
+        }
+    }
+
+    fn shutdown(&mut self) -> Shutdown {
+        if self.take("wait_for_servers") {
+            Shutdown::WaitForServers
+        } else if self.take("wait_for_clients") {
+            Shutdown::WaitForClients
+        } else {
+            Shutdown::Now
         }
     }
 
@@ -459,6 +483,11 @@ mod tests {
                 Command::Order(Order::Pause(Some("My shop".into()))),
             ),
             ("kill_client 12", Command::Order(Order::KillClient(12))),
+            ("SHUTDOWN;", Command::Order(Order::Shutdown(Shutdown::Now))),
+            (
+                "shutdown Wait_For_Clients",
+                Command::Order(Order::Shutdown(Shutdown::WaitForClients)),
+            ),
             (
                 "DISABLE shop",
                 Command::Order(Order::Disable("shop".into())),
@@ -486,6 +515,7 @@ mod tests {
             ("KILL_CLIENT me", near("me")),
             ("DISABLE", CommandError::End),
             ("PAUSE shop now", near("now")),
+            ("SHUTDOWN NICELY", near("NICELY")),
             ("SHOW NODES LIMIT 1 2", near("2")),
             ("SHOW NODES WHERE node = 'x", CommandError::Unterminated),
             ("SHOW NODES; SHOW POOLS", CommandError::Several),

@@ -23,7 +23,7 @@ mod summary;
 mod table;
 mod views;
 
-pub use command::{Order, order};
+pub use command::{Order, Shutdown, order};
 pub use console::{Console, ConsoleReply};
 pub use http::serve;
 pub use sources::{

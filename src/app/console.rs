@@ -13,7 +13,7 @@ use crate::clock;
 use crate::config::{Change, ConfigRow};
 use crate::monitor::{CatalogStore, MonitorHandle};
 use crate::policy::{self, LostBytes, Operator};
-use crate::proxy::{Catalogs, ConsoleAnswer, Order, Proxy};
+use crate::proxy::{Catalogs, ConsoleAnswer, Order, Proxy, Shutdown};
 use crate::session::{ConsoleReply, Refusal};
 use crate::statement::Catalog;
 use crate::telemetry::{Moment, Telemetry};
@@ -75,7 +75,7 @@ pub(super) fn sources(
             let switches = proxy.as_ref().map(|proxy| proxy.switches());
             let switches = switches.unwrap_or_default();
             RouterView {
-                draining: proxy.is_none_or(|proxy| proxy.is_draining()),
+                draining: proxy.is_none_or(|proxy| proxy.is_leaving()),
                 pool_mode: "auto",
                 max_clients: limits.config().limits.max_client_connections as u64,
                 paused: switches.all_paused,
@@ -187,6 +187,11 @@ fn to_proxy(order: admin::Order) -> Order {
         admin::Order::KillClient(id) => Order::KillClient(id),
         admin::Order::Disable(name) => Order::Disable(name),
         admin::Order::Enable(name) => Order::Enable(name),
+        admin::Order::Shutdown(how) => Order::Shutdown(match how {
+            admin::Shutdown::WaitForClients => Shutdown::WaitForClients,
+            admin::Shutdown::WaitForServers => Shutdown::WaitForServers,
+            admin::Shutdown::Now => Shutdown::Now,
+        }),
     }
 }
 

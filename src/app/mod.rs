@@ -31,7 +31,7 @@ use crate::config::Config;
 use crate::coordination::{StateError, StateFile};
 use crate::monitor::{self, CatalogStore, MonitorHandle, MonitorSettings};
 use crate::policy::Configured;
-use crate::proxy::{self, Proxy};
+use crate::proxy::{self, Proxy, Shutdown};
 use crate::session::{ServerSide, Texts};
 use crate::telemetry::{Moment, Telemetry};
 use crate::upstream::{self, ControlTls, LookupRules, Secret, Upstreams, VerifierSource};
@@ -227,13 +227,37 @@ impl App {
         true
     }
 
+    /// Waits until somebody asks in the console for a stop that waits for less than the one that is
+    /// known.
+    pub async fn asked_to_stop(&self, known: Option<Shutdown>) -> Shutdown {
+        self.proxy.asked_to_stop(known).await
+    }
+
+    /// Takes no new clients, and waits until those that are there have left. May be dropped, and
+    /// followed by [`App::shutdown`].
+    pub async fn wait_for_clients(&self) {
+        info!(
+            clients = self.proxy.clients(),
+            "waiting for clients to leave"
+        );
+        self.proxy.leave();
+        self.close_doors();
+        while self.proxy.guests() > 0 {
+            sleep(READY_POLL).await;
+        }
+    }
+
+    fn close_doors(&self) {
+        self.stop_accepting.notify_waiters();
+        self.stop_accepting.notify_one();
+    }
+
     /// Stops: takes no new clients, lets running transactions end until there is `enough` of it,
     /// then ends the rest.
     pub async fn shutdown(mut self, enough: impl Future<Output = ()>) {
         info!(clients = self.proxy.clients(), "shutting down");
         self.proxy.drain();
-        self.stop_accepting.notify_waiters();
-        self.stop_accepting.notify_one();
+        self.close_doors();
         let all_gone = async {
             while self.proxy.clients() > self.proxy.replicating() {
                 sleep(READY_POLL).await;

@@ -2,7 +2,6 @@
 #![allow(clippy::disallowed_methods, reason = "mechanism")]
 
 use std::io::{self, Write};
-use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::sleep;
@@ -11,6 +10,7 @@ use tracing::{info, warn};
 use super::{Outcome, RunArgs};
 use crate::app::{App, ConfigSource};
 use crate::config::{self, Config, Environment, LogFormat};
+use crate::proxy::Shutdown;
 use crate::telemetry::log;
 
 /// Reads the configuration. Its problems go to `out`; with an error among them there is none.
@@ -67,7 +67,7 @@ pub async fn run(
     // Names are looked up meanwhile, which can take long.
     let started = tokio::select! {
         started = Box::pin(App::start(config, source)) => started,
-        () = stop.told() => return Ok(Outcome::Fine),
+        _ = stop.told() => return Ok(Outcome::Fine),
     };
     let app = match started {
         Ok(app) => app,
@@ -84,43 +84,87 @@ pub async fn run(
     if let Some(address) = app.http {
         info!(address = %address, "listening for health, metrics and status");
     }
-    wait_for_the_end(&app, &mut stop, &mut hangup).await;
-    let enough = async {
-        tokio::select! {
-            () = sleep(DRAIN_LIMIT) => {}
-            () = stop.told() => warn!("told to stop again: waiting for nobody any longer"),
-        }
-    };
-    app.shutdown(enough).await;
+    wait_and_stop(app, &mut stop, &mut hangup).await;
     Ok(Outcome::Fine)
 }
 
-/// The signals that stop the router. The first lets transactions end, the second does not.
-struct Stop([Signal; 2]);
+/// Waits until it is told to stop, and does.
+async fn wait_and_stop(app: App, stop: &mut Stop, hangup: &mut Signal) {
+    let mut how = wait_for_the_end(&app, stop, hangup).await;
+    if how == Shutdown::WaitForClients {
+        how = tokio::select! {
+            () = app.wait_for_clients() => Shutdown::WaitForServers,
+            () = sleep(app.reloader.config().shutdown.clients) => {
+                warn!("clients stay: ending them between two transactions");
+                Shutdown::WaitForServers
+            }
+            less = app.asked_to_stop(Some(how)) => less,
+            _ = stop.told() => told_again(),
+        };
+    }
+    let limit = app.reloader.config().shutdown.transactions;
+    let enough = async {
+        if how == Shutdown::Now {
+            return;
+        }
+        tokio::select! {
+            () = sleep(limit) => warn!("waiting for nobody any longer: shutdown.transactions"),
+            _ = stop.told() => { told_again(); }
+        }
+    };
+    app.shutdown(enough).await;
+}
+
+fn told_again() -> Shutdown {
+    warn!("told to stop again: waiting for nobody any longer");
+    Shutdown::Now
+}
+
+/// The signals that stop the router. The first lets what runs end, unless it is SIGQUIT; the second
+/// does not.
+struct Stop([Signal; 3]);
+
+/// One of them.
+#[derive(Clone, Copy)]
+enum Told {
+    Terminate,
+    Interrupt,
+    Quit,
+}
 
 impl Stop {
     fn listen() -> io::Result<Self> {
         Ok(Self([
             signal(SignalKind::terminate())?,
             signal(SignalKind::interrupt())?,
+            signal(SignalKind::quit())?,
         ]))
     }
 
     /// Waits for the next of them.
-    async fn told(&mut self) {
-        let Self([terminate, interrupt]) = self;
+    async fn told(&mut self) -> Told {
+        let Self([terminate, interrupt, quit]) = self;
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = terminate.recv() => Told::Terminate,
+            _ = interrupt.recv() => Told::Interrupt,
+            _ = quit.recv() => Told::Quit,
         }
     }
 }
 
 /// Waits until it is told to stop; SIGHUP reloads the configuration meanwhile.
-async fn wait_for_the_end(app: &App, stop: &mut Stop, hangup: &mut Signal) {
+async fn wait_for_the_end(app: &App, stop: &mut Stop, hangup: &mut Signal) -> Shutdown {
     loop {
         tokio::select! {
-            () = stop.told() => return,
+            told = stop.told() => {
+                let waits = app.reloader.config().shutdown.sigterm_waits_for_clients;
+                return match told {
+                    Told::Terminate if waits => Shutdown::WaitForClients,
+                    Told::Terminate | Told::Interrupt => Shutdown::WaitForServers,
+                    Told::Quit => Shutdown::Now,
+                };
+            }
+            how = app.asked_to_stop(None) => return how,
             // What came of it is in the log.
             _ = hangup.recv() => drop(app.reloader.reload()),
         }
@@ -134,6 +178,3 @@ fn log_format(config: &Config) -> log::LogFormat {
         LogFormat::Json => log::LogFormat::Json,
     }
 }
-
-/// How long transactions that run may take to end when the router stops.
-const DRAIN_LIMIT: Duration = Duration::from_secs(30);

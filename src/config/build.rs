@@ -12,7 +12,7 @@ use super::check::{Raw, items};
 use super::cross;
 use super::model::{
     AdminConfig, AuthConfig, AuthMethod, ClusterConfig, Config, Host, Limits, Listen, LogConfig,
-    LogFormat, MonitorConfig,
+    LogFormat, MonitorConfig, ShutdownConfig,
 };
 use super::problem::{Code, Place, Problem, Severity};
 use super::secret::Secret;
@@ -102,6 +102,11 @@ impl<'a> Builder<'a> {
                 stats_users: self.list("admin.stats_users"),
                 connections: self.count("admin.connections"),
                 wait_timeout: self.time("admin.wait_timeout"),
+            },
+            shutdown: ShutdownConfig {
+                transactions: self.time("shutdown.transactions"),
+                clients: self.time("shutdown.clients"),
+                sigterm_waits_for_clients: self.word("shutdown.sigterm") == "wait_for_clients",
             },
             log: self.log(),
             state_dir: self.path("state.dir"),

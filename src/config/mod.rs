@@ -38,7 +38,7 @@ mod value;
 pub use load::{load, load_text};
 pub use model::{
     AdminConfig, AuthConfig, AuthMethod, ClientCertificates, ClusterConfig, Config, Host, Limits,
-    Listen, ListenTls, ListenTlsMode, LogConfig, LogFormat, MonitorConfig,
+    Listen, ListenTls, ListenTlsMode, LogConfig, LogFormat, MonitorConfig, ShutdownConfig,
 };
 pub use problem::{Code, Place, Problem, Problems, Severity};
 pub use secret::Secret;

@@ -32,6 +32,8 @@ pub struct Config {
     pub upstream: upstream::Rules,
     /// Who may use the console.
     pub admin: AdminConfig,
+    /// How the router stops.
+    pub shutdown: ShutdownConfig,
     /// What is logged, and how.
     pub log: LogConfig,
     /// Where decisions are remembered; `None` keeps nothing.
@@ -186,6 +188,17 @@ pub struct AdminConfig {
     pub connections: usize,
     /// How long a command that waits may wait.
     pub wait_timeout: Duration,
+}
+
+/// How the router stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShutdownConfig {
+    /// How long what runs may take to end.
+    pub transactions: Duration,
+    /// How long clients are waited for, when they are.
+    pub clients: Duration,
+    /// Whether SIGTERM waits for them.
+    pub sigterm_waits_for_clients: bool,
 }
 
 /// What is logged, and how.

@@ -392,6 +392,30 @@ const PROGRAM: &[Setting] = &[
          not come about by then is taken back.",
     ),
     row(
+        "shutdown.transactions",
+        TIME,
+        "30s",
+        Reload,
+        "How long statements and transactions that run may take to end when the router stops. Then \
+         their clients get `57P01`.",
+    ),
+    row(
+        "shutdown.clients",
+        TIME,
+        "1h",
+        Reload,
+        "How long a stop that waits for clients (`wait_for_clients`) leaves them connected. Then it \
+         goes on as one that does not.",
+    ),
+    row(
+        "shutdown.sigterm",
+        Kind::Choice(&["wait_for_servers", "wait_for_clients"]),
+        "wait_for_servers",
+        Reload,
+        "What SIGTERM does. `wait_for_servers` ends each client as soon as it is between two \
+         transactions; `wait_for_clients`, as PgBouncer does, when it leaves by itself.",
+    ),
+    row(
         "log.format",
         Kind::Choice(&["auto", "text", "json"]),
         "auto",

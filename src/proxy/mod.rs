@@ -26,6 +26,7 @@ mod queue;
 mod replicate;
 mod secure;
 mod seen;
+mod shutdown;
 mod switches;
 mod tunnel;
 
@@ -40,6 +41,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 pub use accept::serve;
 pub use listeners::{ChannelView, ListenerView};
 pub use orders::Order;
+pub use shutdown::Shutdown;
 pub use switches::SwitchState;
 
 use crate::cluster::{Own, ServerId, Snapshot};
@@ -143,6 +145,7 @@ pub struct Shared {
     busy: Vec<AtomicU32>,
     next_client: AtomicU64,
     draining: AtomicBool,
+    shutdown: shutdown::Requests,
     switches: switches::Switches,
     reconnects: orders::Reconnects,
     listeners: listeners::Listeners,
@@ -169,6 +172,7 @@ impl Shared {
             busy: (0..servers).map(|_| AtomicU32::new(0)).collect(),
             next_client: AtomicU64::new(1),
             draining: AtomicBool::new(false),
+            shutdown: shutdown::Requests::default(),
             switches: switches::Switches::default(),
             reconnects: orders::Reconnects::default(),
             listeners: listeners::Listeners::default(),

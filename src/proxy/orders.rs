@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use super::doorbell::{Doorbell, ring};
 use super::lease::read_ahead;
-use super::{Proxy, SwitchState, lock};
+use super::{Proxy, Shutdown, SwitchState, lock};
 use crate::clock;
 use crate::net::Stream;
 use crate::session::{CONSOLE_DATABASES, ConsoleReply, Refusal};
@@ -37,6 +37,8 @@ pub enum Order {
     Disable(String),
     /// Takes new clients again.
     Enable(String),
+    /// Stops the router.
+    Shutdown(Shutdown),
 }
 
 /// For each database that was reconnected, and for all under "": connections with a smaller id are
@@ -70,6 +72,7 @@ impl Order {
             Self::KillClient(_) => "KILL_CLIENT",
             Self::Disable(_) => "DISABLE",
             Self::Enable(_) => "ENABLE",
+            Self::Shutdown(_) => "SHUTDOWN",
         }
     }
 
@@ -86,7 +89,7 @@ impl Order {
             | Self::WaitClose(name)
             | Self::Kill(name) => name.as_deref(),
             Self::Disable(name) | Self::Enable(name) => Some(name),
-            Self::KillClient(_) => None,
+            Self::KillClient(_) | Self::Shutdown(_) => None,
         }
     }
 
@@ -249,6 +252,11 @@ impl Proxy {
             Order::Enable(name) => {
                 expect(switches.enable(name), &format!("{whom} is not disabled"))?;
                 format!("{whom} takes new clients again")
+            }
+            Order::Shutdown(how) => {
+                outcome.connections = self.open_of(order);
+                self.state.shutdown.ask(*how);
+                how.told().to_owned()
             }
             Order::Pause(_) | Order::WaitClose(_) => String::new(),
         };

@@ -280,7 +280,7 @@ fn help() -> Table {
 }
 
 /// The commands about clients and connections.
-const ORDERS: [(&str, &str); 8] = [
+const ORDERS: [(&str, &str); 9] = [
     (
         "PAUSE [database]",
         "lets transactions end, holds new ones, closes the server connections",
@@ -299,6 +299,10 @@ const ORDERS: [(&str, &str); 8] = [
         "ends clients and server connections at once, and pauses",
     ),
     ("KILL_CLIENT id", "ends one client of SHOW CLIENTS"),
+    (
+        "SHUTDOWN [WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS]",
+        "stops the router",
+    ),
     ("DISABLE database", "takes no new clients"),
     ("ENABLE database", "takes new clients again"),
 ];
