@@ -249,7 +249,7 @@ fn a_large_result_passes_in_bounded_memory() {
         let mut raw = shared().await.router.raw().await;
         raw.query("SELECT 1").await;
         let before = crate::support::memory_kb();
-        let text = "SELECT repeat('x', 10000) FROM generate_series(1, 5000)";
+        let text = "SELECT repeat('x', 10000) FROM generate_series(1, 20000)";
         raw.send(|out| frontend::query(out, text.as_bytes())).await;
         let (mut count, mut peak) = (0, before);
         loop {
@@ -263,9 +263,10 @@ fn a_large_result_passes_in_bounded_memory() {
                 peak = peak.max(crate::support::memory_kb());
             }
         }
-        assert_eq!(count, 5000);
+        assert_eq!(count, 20_000);
+        // 200 MB went through; the other tests of this process take some memory of their own.
         assert!(
-            peak < before + 30_000,
+            peak < before + 100_000,
             "{before} kB before, {peak} kB at the peak"
         );
     });
@@ -277,21 +278,26 @@ fn a_client_that_reads_slowly_holds_the_server_back() {
         let lab = shared().await;
         let mut raw = lab.router.raw().await;
         let before = crate::support::memory_kb();
-        let text = "SELECT repeat('x', 10000), 'slow reader' FROM generate_series(1, 5000)";
+        let text = "SELECT repeat('x', 10000), 'slow reader' FROM generate_series(1, 20000)";
         raw.send(|out| frontend::query(out, text.as_bytes())).await;
         raw.next().await;
         let direct = lab.cluster.connect(0).await.unwrap();
         tokio::time::sleep(std::time::Duration::from_millis(300)).await;
         let after = crate::support::memory_kb();
         assert!(
-            after < before + 30_000,
+            after < before + 100_000,
             "{before} kB before, {after} kB with the result waiting"
         );
         drop(direct);
-        let rest = raw.until_ready().await;
-        assert_eq!(
-            rest.iter().filter(|message| message.tag == b'D').count(),
-            5000
-        );
+        // The first was read above; what follows is counted, not kept.
+        let mut count = 0;
+        loop {
+            match raw.next().await.tag {
+                b'D' => count += 1,
+                b'Z' => break,
+                _ => {}
+            }
+        }
+        assert_eq!(count, 20_000);
     });
 }

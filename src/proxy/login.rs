@@ -187,20 +187,10 @@ impl Attempt<'_> {
             let state = SqlState::FEATURE_NOT_SUPPORTED;
             return Err(self.refuse(state, text, REJECTED).await);
         }
-        let console = match is_console {
-            false => Console::No,
-            true if settings.admins.contains(&identity.user) => Console::Admin,
-            true if is_operator(&self.peer.origin, &identity.user, &identity.database) => {
-                Console::Admin
-            }
-            true if settings.watchers.contains(&identity.user) => Console::Watcher,
-            true => {
-                let text = "this user may not use the console";
-                let failed = self
-                    .refuse(SqlState::INVALID_AUTHORIZATION, text, REJECTED)
-                    .await;
-                return Err(failed);
-            }
+        let Some(console) = self.console(is_console, identity, &settings) else {
+            let text = "this user may not use the console";
+            let state = SqlState::INVALID_AUTHORIZATION;
+            return Err(self.refuse(state, text, REJECTED).await);
         };
         let database = (has_database && !is_console).then_some(identity.database.as_str());
         let guest = match self.take_places(is_console, &identity.user, database, &settings) {
@@ -241,6 +231,25 @@ impl Attempt<'_> {
         let whom = (login, console);
         let arrived = self.welcome(identity, whom, &greeting, presence).await?;
         Ok(Entered::Session(Box::new(arrived)))
+    }
+
+    /// What a client may do in the console; `None` if it asks for the console and may not enter.
+    fn console(
+        &self,
+        is_console: bool,
+        identity: &Identity,
+        settings: &Settings,
+    ) -> Option<Console> {
+        let user = &identity.user;
+        if !is_console {
+            return Some(Console::No);
+        }
+        let is_admin = settings.admins.contains(user)
+            || is_operator(&self.peer.origin, user, &identity.database);
+        if is_admin {
+            return Some(Console::Admin);
+        }
+        settings.watchers.contains(user).then_some(Console::Watcher)
     }
 
     /// The places for one more client; if there is none, PostgreSQL's words for that.
