@@ -2,20 +2,28 @@
 
 use std::time::Duration;
 
-use pgherd::local::{DATABASE, SUPERUSER};
+use pgherd::local::{Auth, DATABASE, LocalCluster, Options, Role, SUPERUSER};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-use crate::support::{Raw, Router, fields, rows, shared, tags, test, value, wait_until};
+use crate::support::{
+    Raw, Router, fields, rows, shared, start, tags, test, test_alone, value, wait_until,
+};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Roles of the shared cluster that log in without a password.
-async fn make_roles(names: &[&str]) {
-    let primary = shared().await.cluster.connect(0).await.unwrap();
-    for name in names {
-        let sql = format!("DROP ROLE IF EXISTS {name}; CREATE ROLE {name} LOGIN");
-        primary.batch_execute(&sql).await.unwrap();
-    }
+/// A server with roles that log in without a password.
+async fn with_roles(names: &[&str]) -> LocalCluster {
+    let role = |name: &&str| Role {
+        name: (*name).to_owned(),
+        password: None,
+    };
+    let options = Options {
+        replicas: 1,
+        auth: Auth::Trust,
+        roles: names.iter().map(role).collect(),
+        ..Options::for_tests()
+    };
+    start(options).await
 }
 
 async fn enter(router: &Router, user: &str) -> Result<Client, tokio_postgres::Error> {
@@ -74,8 +82,8 @@ fn a_transaction_that_lasts_too_long_ends_its_session_and_leaves_nothing() {
 
 #[test]
 fn a_user_has_the_last_word_on_how_long_things_may_take() {
-    test(async {
-        make_roles(&["quick", "patient"]).await;
+    test_alone(async {
+        let cluster = with_roles(&["quick", "patient"]).await;
         let settings = [
             ("limits.query_timeout", "1h"),
             ("database.app.query_timeout", "300ms"),
@@ -83,7 +91,7 @@ fn a_user_has_the_last_word_on_how_long_things_may_take() {
             ("user.quick.idle_in_transaction_timeout", "300ms"),
             ("user.quick.idle_timeout", "5s"),
         ];
-        let router = Router::start(&shared().await.cluster, &settings).await;
+        let router = Router::start(&cluster, &settings).await;
         let quick = enter(&router, "quick").await.unwrap();
         let error = quick.batch_execute("SELECT pg_sleep(60)").await;
         assert_eq!(error.unwrap_err().code().unwrap().code(), "57014");
@@ -103,13 +111,13 @@ fn a_user_has_the_last_word_on_how_long_things_may_take() {
 
 #[test]
 fn a_silent_session_and_a_silent_transaction_are_told_apart() {
-    test(async {
-        make_roles(&["silent"]).await;
+    test_alone(async {
+        let cluster = with_roles(&["silent"]).await;
         let settings = [
             ("user.silent.idle_in_transaction_timeout", "200ms"),
             ("user.silent.idle_timeout", "600ms"),
         ];
-        let router = Router::start(&shared().await.cluster, &settings).await;
+        let router = Router::start(&cluster, &settings).await;
         for (sql, state) in [("SELECT 1", "57P05"), ("BEGIN; SELECT 1", "25P03")] {
             let mut raw = Raw::log_in(router.address, "silent", DATABASE).await;
             raw.query(sql).await;
@@ -121,13 +129,13 @@ fn a_silent_session_and_a_silent_transaction_are_told_apart() {
 
 #[test]
 fn a_user_and_a_database_have_as_many_clients_as_they_may() {
-    test(async {
-        make_roles(&["few", "many"]).await;
+    test_alone(async {
+        let cluster = with_roles(&["few", "many"]).await;
         let settings = [
             ("user.few.max_clients", "2"),
             ("database.app.max_clients", "4"),
         ];
-        let router = Router::start(&shared().await.cluster, &settings).await;
+        let router = Router::start(&cluster, &settings).await;
         let first = enter(&router, "few").await.unwrap();
         let _second = enter(&router, "few").await.unwrap();
         let refused = |error: tokio_postgres::Error| {
@@ -161,13 +169,13 @@ fn a_user_and_a_database_have_as_many_clients_as_they_may() {
 
 #[test]
 fn a_pool_of_one_user_has_its_own_size_and_its_own_patience() {
-    test(async {
-        make_roles(&["narrow"]).await;
+    test_alone(async {
+        let cluster = with_roles(&["narrow"]).await;
         let settings = [
             ("user.narrow.pool_size", "1"),
             ("user.narrow.wait_timeout", "300ms"),
         ];
-        let router = Router::start(&shared().await.cluster, &settings).await;
+        let router = Router::start(&cluster, &settings).await;
         let holder = enter(&router, "narrow").await.unwrap();
         let waits = enter(&router, "narrow").await.unwrap();
         holder
