@@ -36,6 +36,7 @@ mod with_postgres {
     mod limits;
     mod listen;
     mod login;
+    mod metrics;
     mod orders;
     mod pins;
     mod places;

@@ -217,6 +217,9 @@ fn a_stable_function_that_writes_is_tried_again_on_the_primary_and_remembered() 
             "node1: refused_by_replica"
         );
         assert_eq!(router.count_of("refused_by_replica").await, before + 1);
+        // What was tried again is no error that a client got.
+        let (_, page) = router.get("/metrics").await;
+        assert!(!page.contains("pgherd_errors_total{"), "{page}");
         assert_eq!(
             value(&client, "SELECT count(*) FROM lied_about").await,
             "1",

@@ -125,7 +125,7 @@ impl App {
         };
         let tls = ControlTls::new(config.upstream.tls.clone());
         let settings = monitor_settings(&config, tls.clone());
-        let monitor = start_monitor(&config, settings.clone())?;
+        let monitor = start_monitor(&config, settings.clone(), &telemetry)?;
         let catalogs = Arc::new(CatalogStore::new(Arc::clone(&monitor.snapshot), settings));
         let upstreams = Arc::new(pools(&config, &telemetry));
         let reloader = Arc::new(Reloader::new(config, source));
@@ -334,7 +334,11 @@ fn open_unix(config: &Config, listeners: &[Listener]) -> Result<Option<net::Unix
     }
 }
 
-fn start_monitor(config: &Config, settings: MonitorSettings) -> Result<MonitorHandle, AppError> {
+fn start_monitor(
+    config: &Config,
+    settings: MonitorSettings,
+    telemetry: &Arc<Telemetry>,
+) -> Result<MonitorHandle, AppError> {
     let servers = config.cluster.hosts.iter().map(|host| Configured {
         name: host.name.as_str().into(),
         address: host.address.clone(),
@@ -358,6 +362,7 @@ fn start_monitor(config: &Config, settings: MonitorSettings) -> Result<MonitorHa
         rules: config.policy.clone(),
         remembered,
         keep,
+        telemetry: Arc::clone(telemetry),
     }))
 }
 

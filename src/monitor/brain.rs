@@ -38,6 +38,7 @@ pub(super) fn start(deps: Deps) -> MonitorHandle {
         rules,
         remembered,
         keep,
+        telemetry,
     } = deps;
     let settings = Arc::new(settings);
     let (events, inbox) = mpsc::channel(EVENTS_MAX);
@@ -52,6 +53,7 @@ pub(super) fn start(deps: Deps) -> MonitorHandle {
             pace: pace.subscribe(),
             ask_now: Arc::clone(ask_now),
             events: events.clone(),
+            telemetry: Arc::clone(&telemetry),
         }));
     }
     let (keeper, memories) = mpsc::channel(MEMORIES_MAX);

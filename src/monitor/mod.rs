@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::policy::{Configured, Remembered, Rules};
+use crate::telemetry::Telemetry;
 use crate::upstream::ControlTls;
 
 pub use events::{MonitorEvent, Recorded};
@@ -64,6 +65,8 @@ pub struct Deps {
     pub remembered: Option<Remembered>,
     /// How to keep it.
     pub keep: Keep,
+    /// Where probes are counted.
+    pub telemetry: Arc<Telemetry>,
 }
 
 /// Starts the monitor. It runs until [`MonitorHandle::shutdown`].

@@ -14,6 +14,7 @@ use super::probe::{PROBE, ask};
 use crate::clock;
 use crate::cluster::{Address, Observation, ProbeFailure, ServerId, Sighting};
 use crate::policy::Event;
+use crate::telemetry::Telemetry;
 
 /// How servers are to be asked now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,7 @@ pub(super) struct Prober {
     pub(super) pace: watch::Receiver<Pace>,
     pub(super) ask_now: Arc<Notify>,
     pub(super) events: mpsc::Sender<Event>,
+    pub(super) telemetry: Arc<Telemetry>,
 }
 
 struct Connected {
@@ -50,10 +52,14 @@ pub(super) async fn run(mut prober: Prober) {
         let outcome = prober.probe(&mut connected, pace).await;
         prober.tell_of_tls(&outcome, &mut told);
         let is_primary = outcome.as_ref().is_ok_and(|sighting| !sighting.in_recovery);
+        let answered_at = clock::now();
+        let took = answered_at.saturating_duration_since(asked_at);
+        let failure = outcome.as_ref().err();
+        prober.telemetry.probed(prober.server, took, failure);
         let observation = Observation {
             server: prober.server,
             asked_at,
-            answered_at: clock::now(),
+            answered_at,
             outcome,
         };
         if prober

@@ -33,7 +33,7 @@ use crate::session::{
     Catalog, Channel, ConsoleReply, Input, Note, Output, OwnNumbers, Refusal, Route, ServerSide,
     Session, When, World,
 };
-use crate::telemetry::{ClientEntry, ClientState, Hold};
+use crate::telemetry::{ClientEntry, ClientState, ErrorOrigin, Hold};
 use crate::upstream::{self, PoolHandle};
 use crate::wire::{FrameError, Splitter, backend};
 
@@ -271,6 +271,9 @@ impl Conversation {
 
     /// Tells the client why it is over, unless that would be taken for the rest of a message.
     fn say_last(&mut self, refusal: &Refusal) {
+        let sqlstate = refusal.sqlstate().0;
+        let telemetry = &self.proxy.telemetry;
+        telemetry.error_returned(ErrorOrigin::Router, sqlstate);
         let is_inside = |lent: &Lent| !lent.cut.is_between_frames();
         if !self.server.as_ref().is_some_and(is_inside) {
             let mut message = BytesMut::new();

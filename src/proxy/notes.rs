@@ -7,7 +7,7 @@ use super::drive::Card;
 use crate::clock;
 use crate::cluster::{HoldCause, Role, ServerId, Writes};
 use crate::session::{Note, RetryCause, Why};
-use crate::telemetry;
+use crate::telemetry::{self, ErrorOrigin};
 
 /// Counts and logs one note.
 pub(super) fn record(proxy: &Proxy, card: &mut Card, note: Note) {
@@ -50,11 +50,26 @@ pub(super) fn record(proxy: &Proxy, card: &mut Card, note: Note) {
             telemetry.transaction_ended(role_of(proxy, server));
             card.entry.count_transaction();
         }
+        Note::Served { role, intent, took } => telemetry.statement_ended(role, intent, took),
+        Note::TextKnown => telemetry.parse_cache_hit(),
+        Note::TextParsed { understood } => {
+            telemetry.parse_cache_missed();
+            if !understood {
+                telemetry.parse_failed();
+            }
+        }
+        Note::Failed { sqlstate } => count_error(proxy, ErrorOrigin::Server, sqlstate),
         Note::Refused { sqlstate } => {
             end_hold(card);
-            telemetry.error_returned(telemetry::ErrorOrigin::Router, sqlstate);
+            count_error(proxy, ErrorOrigin::Router, sqlstate);
         }
     }
+}
+
+/// What is no text is counted as what is no SQLSTATE.
+fn count_error(proxy: &Proxy, origin: ErrorOrigin, sqlstate: [u8; 5]) {
+    let sqlstate = std::str::from_utf8(&sqlstate).unwrap_or_default();
+    proxy.telemetry.error_returned(origin, sqlstate);
 }
 
 fn end_hold(card: &mut Card) {

@@ -4,6 +4,7 @@ use std::mem;
 
 use bytes::Bytes;
 
+use super::counted::{note_failed, note_refused_as};
 use super::output::RetryCause;
 use super::running::Running;
 use super::unit::Expected;
@@ -53,6 +54,22 @@ pub(super) fn give(running: &mut Running, bytes: Bytes, out: &mut Vec<Output>) {
         }
     }
     out.push(Output::ToClient(bytes));
+}
+
+/// Gives the client an error of the server, or ours that takes its place.
+pub(super) fn give_error(
+    running: &mut Running,
+    theirs: Bytes,
+    ours: Option<Bytes>,
+    out: &mut Vec<Output>,
+) {
+    if !matches!(running.answer, Answer::Abandoned(_)) {
+        match &ours {
+            Some(message) => note_refused_as(message, out),
+            None => note_failed(&theirs, out),
+        }
+    }
+    give(running, ours.unwrap_or(theirs), out);
 }
 
 /// Gives the client something, or holds it as long as the unit can be tried elsewhere.

@@ -39,8 +39,8 @@ impl Session {
             Cut::Message(frame) if frame.tag == b'Q' && unit.steps.is_empty() => {
                 return self.simple_query(world, unit, held, &frame, out);
             }
-            Cut::Message(frame) => self.take(world, &mut unit, &frame),
-            Cut::Head(head) => self.take_head(world, &mut unit, &head),
+            Cut::Message(frame) => self.take(world, &mut unit, &frame, out),
+            Cut::Head(head) => self.take_head(world, &mut unit, &head, out),
             // Copy data that nobody waits for is ignored, as PostgreSQL does. In the middle of a
             // unit it belongs to a COPY whose Execute is still here.
             Cut::Run(bytes) | Cut::Rest { bytes, .. } => {
@@ -89,9 +89,9 @@ impl Session {
         };
         // As in PostgreSQL, where a Query uses the place of the unnamed statement.
         self.names.remove(b"");
-        let facts = world.texts.facts.facts(query.text, self.reading);
+        let facts = self.facts(world, query.text, out);
         if let Some(answer) = self.answer_here(world, query.text, &facts) {
-            local::note(out);
+            local::note(&answer, out);
             out.push(Output::ToClient(local::simple_reply(&answer)));
             reply::ready(out, self.transaction);
             return self.rest(world, held, out);
@@ -122,9 +122,15 @@ impl Session {
     }
 
     /// Takes one message into a unit that is gathered or already runs.
-    fn take(&mut self, world: &World<'_>, unit: &mut Unit, frame: &Frame) -> Result<Next, Refusal> {
+    fn take(
+        &mut self,
+        world: &World<'_>,
+        unit: &mut Unit,
+        frame: &Frame,
+        out: &mut Vec<Output>,
+    ) -> Result<Next, Refusal> {
         match frame.tag {
-            b'P' => self.take_parse(world, unit, frame)?,
+            b'P' => self.take_parse(world, unit, frame, out)?,
             b'B' => self.take_bind(world, unit, frame)?,
             b'D' => self.take_describe(world, unit, frame)?,
             b'E' => self.take_execute(world, unit, frame)?,
@@ -139,7 +145,7 @@ impl Session {
                 return Ok(Next::Dispatch);
             }
             b'Q' | b'F' => {
-                self.take_whole(world, unit, frame);
+                self.take_whole(world, unit, frame, out);
                 return Ok(Next::Dispatch);
             }
             // CopyDone and CopyFail that come too late are ignored, as PostgreSQL does.
@@ -153,11 +159,17 @@ impl Session {
     }
 
     /// A Query behind extended messages without a Sync, or a FunctionCall: as it is.
-    fn take_whole(&mut self, world: &World<'_>, unit: &mut Unit, frame: &Frame) {
+    fn take_whole(
+        &mut self,
+        world: &World<'_>,
+        unit: &mut Unit,
+        frame: &Frame,
+        out: &mut Vec<Output>,
+    ) {
         unit.traits.set(Traits::SEVERAL);
         match Query::parse(frame.body()) {
             Ok(query) if frame.tag == b'Q' => {
-                let facts = world.texts.facts.facts(query.text, self.reading);
+                let facts = self.facts(world, query.text, out);
                 fold(world, unit, &facts);
                 unit.plan_for(&facts);
                 self.note_unlisten(unit, &facts);
@@ -183,11 +195,12 @@ impl Session {
         world: &World<'_>,
         unit: &mut Unit,
         frame: &Frame,
+        out: &mut Vec<Output>,
     ) -> Result<(), Refusal> {
         let Ok(parse) = Parse::parse(frame.body()) else {
             return Err(malformed("Parse"));
         };
-        let facts = world.texts.facts.facts(parse.text, self.reading);
+        let facts = self.facts(world, parse.text, out);
         let is_ours = self.is_ours(world, parse.text, &facts);
         if !is_ours && let Some(refusal) = self.refusal_in_lost_transaction() {
             unit.push(Step::Fail(refusal));
@@ -388,10 +401,11 @@ impl Session {
         world: &World<'_>,
         unit: &mut Unit,
         cut: Cut,
+        out: &mut Vec<Output>,
     ) -> Result<(), Refusal> {
         match cut {
-            Cut::Message(frame) => self.take(world, unit, &frame).map(|_| ()),
-            Cut::Head(head) => self.take_head(world, unit, &head).map(|_| ()),
+            Cut::Message(frame) => self.take(world, unit, &frame, out).map(|_| ()),
+            Cut::Head(head) => self.take_head(world, unit, &head, out).map(|_| ()),
             Cut::Run(bytes) | Cut::Rest { bytes, .. } => {
                 unit.push(Step::More(bytes));
                 Ok(())
@@ -407,6 +421,7 @@ impl Session {
         held: Option<Held>,
         out: &mut Vec<Output>,
     ) -> State {
+        unit.asked_at.get_or_insert(world.now);
         let missing = self.missing_channels(world, &mut unit);
         if !missing.is_empty() {
             return Self::subscribe(Parked::Gathered(unit, held), missing, out);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::gather::{Next, malformed};
 use super::pins::Pin;
 use super::unit::{Expected, Step, Traits, Unit, fold};
-use super::{Refusal, Session, World};
+use super::{Output, Refusal, Session, World};
 use crate::policy::{Decision, Intent, Why};
 use crate::wire::frame::Head;
 use crate::wire::frontend::{BindHead, ParseHead};
@@ -17,6 +17,7 @@ impl Session {
         world: &World<'_>,
         unit: &mut Unit,
         head: &Head,
+        out: &mut Vec<Output>,
     ) -> Result<Next, Refusal> {
         unit.traits.set(Traits::SEVERAL);
         if let Some(refusal) = self.refusal_in_lost_transaction() {
@@ -30,7 +31,7 @@ impl Session {
         let bytes = head.bytes.clone();
         let expect = match head.tag {
             b'Q' => {
-                let facts = world.texts.facts.facts(head.prefix(), self.reading);
+                let facts = self.facts(world, head.prefix(), out);
                 fold(world, unit, &facts);
                 unit.plan_for(&facts);
                 unit.plan_for_unseen();

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use super::counted::note_refused;
 use super::machine::Telling;
 use super::prepared::Prepared;
-use super::{ConsoleReply, Output, Refusal, Session, Transaction, World, reply};
+use super::{ConsoleReply, Note, Output, Refusal, Session, Transaction, World, reply};
 use crate::cluster::Snapshot;
 use crate::policy::{self, Balance, Choice, Considered, Decision, Intent, Need, Refused, Standing};
 use crate::statement::{Chain, Effect, Explain, Facts, Kind, SetValue, Verb};
@@ -381,9 +382,12 @@ fn write_notices(to: &mut BytesMut, notices: &[String]) {
     }
 }
 
-/// Tells the client that a unit was answered, and why nothing went to a server.
-pub(super) fn note(out: &mut Vec<Output>) {
-    out.push(Output::Note(super::Note::Answered));
+/// Notes that a unit was answered here.
+pub(super) fn note(answer: &Answer, out: &mut Vec<Output>) {
+    out.push(Output::Note(Note::Answered));
+    if let Answer::Refused(refusal) = answer {
+        note_refused(refusal, out);
+    }
 }
 
 fn console_answer(world: &World<'_>, text: &[u8]) -> Answer {

@@ -8,6 +8,7 @@ use std::mem;
 use std::time::Instant;
 
 use super::channels::Channels;
+use super::counted::note_refused;
 use super::echo::as_given;
 use super::listening::Subscribing;
 use super::names::Names;
@@ -547,12 +548,6 @@ pub(super) fn refuse_and_close(
     note_refused(refusal, out);
     reply::refusal(out, refusal);
     terminate(held, out)
-}
-
-fn note_refused(refusal: &Refusal, out: &mut Vec<Output>) {
-    out.push(Output::Note(Note::Refused {
-        sqlstate: refusal.sqlstate().0,
-    }));
 }
 
 /// Ends the session. A connection that was held has the session's state on it.

@@ -8,6 +8,7 @@
 mod again;
 mod answer;
 mod channels;
+mod counted;
 mod door;
 mod echo;
 mod follow;

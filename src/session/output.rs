@@ -1,13 +1,13 @@
 //! What a session wants done.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::channels::Channel;
 use super::prepared::ServerSide;
-use crate::cluster::ServerId;
-use crate::policy::{Route, Why};
+use crate::cluster::{Role, ServerId};
+use crate::policy::{Intent, Route, Why};
 
 /// Something to do. Outputs are carried out in order.
 #[derive(Debug)]
@@ -112,10 +112,31 @@ pub enum Note {
         /// Where it ran.
         server: ServerId,
     },
+    /// A unit was answered by a server.
+    Served {
+        /// What the server was when the unit was sent there.
+        role: Role,
+        /// What it was sent there as.
+        intent: Intent,
+        /// How long the client waited for it, a connection to run on included.
+        took: Duration,
+    },
+    /// The facts of a text were known.
+    TextKnown,
+    /// A text was parsed.
+    TextParsed {
+        /// Whether all of it was understood.
+        understood: bool,
+    },
+    /// The client got an error of a server.
+    Failed {
+        /// The SQLSTATE.
+        sqlstate: [u8; 5],
+    },
     /// We refused something.
     Refused {
         /// The SQLSTATE.
-        sqlstate: &'static str,
+        sqlstate: [u8; 5],
     },
 }
 

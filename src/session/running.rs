@@ -11,7 +11,8 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 
 use super::again::retry_cause;
-use super::answer::{Answer, HeldBack, give, give_ours, hold_or_give};
+use super::answer::{Answer, HeldBack, give, give_error, give_ours, hold_or_give};
+use super::counted::note_served;
 use super::echo::as_given;
 use super::gather::refusal_on_replica;
 use super::left::is_not_understood;
@@ -201,7 +202,7 @@ impl Session {
             }
             return State::Running(running);
         }
-        if let Err(refusal) = self.take_running(world, &mut running.unit, cut) {
+        if let Err(refusal) = self.take_running(world, &mut running.unit, cut, out) {
             return refuse_and_close(&refusal, Some(running.held), out);
         }
         let missing = self.missing_channels(world, &mut running.unit);
@@ -335,7 +336,7 @@ impl Session {
         let ours = self.skip_to_ready(&mut running, retry.is_some());
         match retry {
             Some(cause) => running.answer = Answer::Abandoned(cause),
-            None => give(&mut running, ours.unwrap_or(frame.bytes), out),
+            None => give_error(&mut running, frame.bytes, ours, out),
         }
         State::Running(running)
     }
@@ -421,6 +422,7 @@ impl Session {
         if world.rules.has_limit_of_running() {
             out.push(Output::Arm(None));
         }
+        note_served(world, &unit, &held, out);
         let before = mem::replace(&mut self.transaction, Transaction::from_status(status));
         self.transaction_wrote |= unit.traits.has(Traits::MAY_WRITE);
         if self.transaction.is_none() {

@@ -1,8 +1,11 @@
 //! What all sessions of a process know of texts together.
 
+use std::sync::Arc;
+
 use super::prepared::Interner;
 use super::unit::Judgement;
-use crate::statement::FactsCache;
+use super::{Note, Output, Session, World};
+use crate::statement::{FactsCache, Found, Known};
 
 /// The facts of texts, and the numbers of prepared statements. Both only remember what could be
 /// found out again.
@@ -20,6 +23,25 @@ impl Texts {
             facts: FactsCache::new(bytes_max, secret),
             interner: Interner::new(INTERNED_MAX),
         }
+    }
+}
+
+impl Session {
+    /// What is known of a text of the client, which is read as its session reads texts.
+    pub(super) fn facts(
+        &self,
+        world: &World<'_>,
+        text: &[u8],
+        out: &mut Vec<Output>,
+    ) -> Arc<Known<Judgement>> {
+        let (facts, found) = world.texts.facts.look_up(text, self.reading);
+        out.push(Output::Note(match found {
+            Found::Remembered => Note::TextKnown,
+            Found::Parsed => Note::TextParsed {
+                understood: facts.unparsed.is_none(),
+            },
+        }));
+        facts
     }
 }
 

@@ -6,6 +6,7 @@
 use bytes::BytesMut;
 
 use super::again::ATTEMPTS_MAX;
+use super::counted::note_failed;
 use super::machine::{Held, State, release};
 use super::output::RetryCause;
 use super::running::{Running, send};
@@ -86,6 +87,7 @@ impl Session {
             out.push(Output::Arm(None));
         }
         self.forget_new(&unit);
+        note_failed(&frame.bytes, out);
         out.push(Output::ToClient(frame.bytes));
         match unit.traits.has(Traits::COMPLETE) {
             true => {

@@ -6,6 +6,7 @@
 
 use std::mem;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -146,6 +147,8 @@ pub(super) struct Unit {
     pub(super) wishes: Vec<Wish>,
     /// Whether it was waited for what others notified on its connection.
     pub(super) echo: Echo,
+    /// When it had its turn: what the client waits for it since then is its time.
+    pub(super) asked_at: Option<Instant>,
     /// How often it was tried on a server.
     pub(super) attempts: u8,
     /// The text that a replica's refusal is learned for, when the unit is one statement.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::counted::note_failed;
 use super::given_up::{Standing, server_standing};
 use super::input::Denial;
 use super::machine::{Held, State, Telling, refuse_and_close};
@@ -265,6 +266,7 @@ impl Session {
     ) -> State {
         out.push(Output::Arm(None));
         self.forget_new(&waiting.unit);
+        note_failed(&message, out);
         out.push(Output::ToClient(message));
         match waiting.unit.traits.has(Traits::COMPLETE) {
             true => {

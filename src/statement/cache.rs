@@ -21,6 +21,15 @@ pub struct FactsCache<J = ()> {
     key: ShapeKey,
 }
 
+/// Where the facts of a text came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The text, or one of its shape, was seen before.
+    Remembered,
+    /// It was parsed now.
+    Parsed,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct TextKey {
     text: Box<[u8]>,
@@ -48,12 +57,17 @@ impl<J> FactsCache<J> {
 
     /// The facts of a text: remembered, or found now and remembered.
     pub fn facts(&self, text: &[u8], reading: Reading) -> Arc<Known<J>> {
+        self.look_up(text, reading).0
+    }
+
+    /// The same, and whether they were remembered.
+    pub fn look_up(&self, text: &[u8], reading: Reading) -> (Arc<Known<J>>, Found) {
         if let Some(facts) = self.texts.get(&TextRef { text, reading }) {
-            return facts;
+            return (facts, Found::Remembered);
         }
         let shape = shape(self.key, text, reading);
         if let Some(facts) = shape.and_then(|shape| self.shapes.get(&shape)) {
-            return facts;
+            return (facts, Found::Remembered);
         }
         let facts = Arc::new(Known::new(Facts::of(text, reading)));
         match shape.filter(|_| facts.statements.iter().all(is_free_of_literals)) {
@@ -64,7 +78,7 @@ impl<J> FactsCache<J> {
         if shape.is_some() {
             self.remember(text, reading, Arc::clone(&facts));
         }
-        facts
+        (facts, Found::Parsed)
     }
 
     /// Remembers that a replica refused a text as a write.

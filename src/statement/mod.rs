@@ -24,7 +24,7 @@ mod settings;
 mod shape;
 mod verbs;
 
-pub use cache::FactsCache;
+pub use cache::{FactsCache, Found};
 pub use catalog::{
     CastContext, CastRow, Catalog, CatalogRows, FunctionRow, OperatorRow, Persistence, RelationRow,
     Storage, Takes, UseRow, Used, Verdict, Volatility,

@@ -238,8 +238,7 @@ impl Telemetry {
         }
     }
 
-    /// Counts how long a unit of work took, from the last byte of the question to the end of the
-    /// answer.
+    /// Counts how long a client waited for a unit of work that a server answered.
     pub fn statement_ended(&self, role: Role, intent: Intent, duration: Duration) {
         let intent = match intent {
             Intent::Read => 0,
@@ -278,7 +277,7 @@ impl Telemetry {
         self.parse_cache_misses.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a text that was not understood, and so counts as a write.
+    /// Counts a text that was parsed and not understood, and so counts as a write.
     pub fn parse_failed(&self) {
         self.parse_failures.fetch_add(1, Ordering::Relaxed);
     }

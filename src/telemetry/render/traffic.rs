@@ -29,7 +29,7 @@ impl Scrape {
         )?;
         page.histogram(
             "pgherd_statement_duration_seconds",
-            "From the end of the question to the end of the answer.",
+            "How long clients waited for units of work that servers answered.",
             by_role_and_intent()
                 .zip(&telemetry.statement_durations)
                 .map(|((role, kind), histogram)| {
