@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
-use pgherd::local::{LocalCluster, Options};
+use pgherd::local::{LocalCluster, MONITOR_ROLE, Options};
 use tokio::task::JoinHandle;
 
-use crate::support::{Router, eventually, rows, start, test_alone, value, wait_until};
+use crate::support::{Router, Row, eventually, rows, start, test_alone, value, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -229,6 +229,52 @@ fn a_killed_primary_is_replaced_and_nobody_loses_a_connection_or_an_acknowledged
             count("errors_returned") >= seen.errors.len(),
             "{failovers:?}"
         );
+    });
+}
+
+#[test]
+fn replicas_that_refuse_to_be_cut_off_are_watched_and_one_is_promoted() {
+    test_alone(async {
+        let cluster = start(Options::for_tests()).await;
+        let direct = cluster.connect(0).await.unwrap();
+        let version = value(&direct, "SHOW server_version_num").await;
+        let refuse = match version.parse::<u32>().unwrap() < 150_000 {
+            true => format!("ALTER ROLE {MONITOR_ROLE} NOSUPERUSER"),
+            false => format!(
+                "REVOKE ALTER SYSTEM ON PARAMETER primary_conninfo FROM {MONITOR_ROLE} CASCADE"
+            ),
+        };
+        direct.batch_execute(&refuse).await.unwrap();
+        direct
+            .batch_execute("CREATE TABLE refused(n int)")
+            .await
+            .unwrap();
+        for node in 1..3 {
+            cluster.wait_until_replayed(node, 0).await.unwrap();
+        }
+        let directory = cluster.directory().join("state");
+        let settings = [
+            ("cluster.test.failover.mode", "auto"),
+            ("state.dir", directory.to_str().unwrap()),
+        ];
+        let router = Router::start(&cluster, &settings).await;
+        let client = router.connect().await;
+        cluster.kill9(0).await.unwrap();
+        new_primary(&router).await;
+        client
+            .batch_execute("INSERT INTO refused VALUES (1)")
+            .await
+            .unwrap();
+        let record = eventually("the story has ended", LIMIT, async || {
+            let mut records = router.console("SHOW FAILOVERS").await;
+            records.pop()
+        })
+        .await;
+        assert_eq!(record["result"], "promoted", "{record:?}");
+        // The other one refuses that as well.
+        let events = router.console("SHOW EVENTS").await;
+        let is_told = |event: &Row| event["kind"] == "not_following";
+        assert!(events.iter().any(is_told), "{events:?}");
     });
 }
 

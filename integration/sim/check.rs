@@ -159,7 +159,10 @@ impl World {
         let candidate = &self.nodes[index_of(server)];
         for other in proof.servers() {
             let node = &self.nodes[index_of(*other)];
-            if node.receives_from.is_some() && node.conninfo != Conninfo::CutOff {
+            // One that is promoted ends its receiver itself. One that cannot be cut off may find its
+            // primary when the decision is made and carried to its end.
+            let may_receive = *other == server || node.refuses && !is_first;
+            if node.receives_from.is_some() && node.conninfo != Conninfo::CutOff && !may_receive {
                 return Err(format!(
                     "{other} still receives WAL while {server} is promoted"
                 ));

@@ -23,6 +23,7 @@ mod client;
 mod fault;
 mod node;
 mod random;
+mod refusal;
 mod router;
 mod sessions;
 mod world;

@@ -30,6 +30,8 @@ pub(crate) struct Node {
     pub(crate) wal: u64,
     pub(crate) replay: u64,
     pub(crate) conninfo: Conninfo,
+    /// Our role may not change what it is pointed at.
+    pub(crate) refuses: bool,
     /// Where WAL comes from at this moment.
     pub(crate) receives_from: Option<usize>,
     pub(crate) latest_end: u64,

@@ -214,15 +214,17 @@ impl World {
 
     fn do_deed(&mut self, index: usize, deed: Deed) {
         let server = ServerId(index as u16);
+        let failed = |why| match deed {
+            Deed::Freeze => Outcome::NotFrozen(server, why),
+            Deed::Promote | Deed::AwaitPromotion { .. } => Outcome::NotPromoted(server, why),
+            Deed::Follow { .. } => Outcome::NotFollowing(server, why),
+        };
         if !self.router_links[index] || !self.nodes[index].is_up() {
-            let outcome = match deed {
-                Deed::Freeze => Outcome::NotFrozen(server, FailedWhy::NoAnswer),
-                Deed::Promote | Deed::AwaitPromotion { .. } => {
-                    Outcome::NotPromoted(server, FailedWhy::NoAnswer)
-                }
-                Deed::Follow { .. } => Outcome::NotFollowing(server, FailedWhy::NoAnswer),
-            };
-            self.reply(1500, outcome);
+            self.reply(1500, failed(FailedWhy::NoAnswer));
+            return;
+        }
+        if self.nodes[index].refuses && matches!(deed, Deed::Freeze | Deed::Follow { .. }) {
+            self.reply(6, failed(FailedWhy::NotPermitted));
             return;
         }
         // The deed may be done and its answer lost.

@@ -73,6 +73,7 @@ impl World {
             wal: 1000,
             replay: 1000,
             conninfo: Conninfo::Node(0),
+            refuses: false,
             receives_from: None,
             latest_end: 0,
             last_message: 0,
@@ -115,6 +116,15 @@ impl World {
         }
     }
 
+    /// The same world with servers that do not let themselves be cut off or repointed.
+    pub(crate) fn with_refusals(seed: u64, refuses: impl Fn(usize) -> bool) -> Self {
+        let mut world = Self::new(seed, Sabotage::None);
+        for (index, node) in world.nodes.iter_mut().enumerate() {
+            node.refuses = refuses(index);
+        }
+        world
+    }
+
     /// Plays the seed to its end.
     pub(crate) fn run(&mut self) -> Result<Ending, String> {
         let nodes = self.nodes.len();
@@ -126,7 +136,8 @@ impl World {
             })
     }
 
-    fn play(&mut self, plan: &[(u64, Fault)]) -> Result<Ending, String> {
+    /// Plays these faults instead of those of the seed.
+    pub(crate) fn play(&mut self, plan: &[(u64, Fault)]) -> Result<Ending, String> {
         let mut plan = plan.iter().peekable();
         while self.now < FAULTS_UNTIL {
             while let Some((_, fault)) = plan.next_if(|(at, _)| *at <= self.now) {

@@ -34,6 +34,8 @@ pub struct Member {
     pub replay_paused: bool,
     /// When the first of the probes was asked that failed in a row.
     pub failing_since: Option<Instant>,
+    /// When the last probe was asked, if it failed.
+    pub failed_at: Option<Instant>,
     /// What its WAL receiver does.
     pub stream: Stream,
     /// When it was last asked and answered.
@@ -223,6 +225,7 @@ mod tests {
             furthest: None,
             replay_paused: false,
             failing_since: None,
+            failed_at: None,
             stream: Stream::Gone,
             asked_at: Some(asked_at),
         };

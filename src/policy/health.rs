@@ -58,6 +58,8 @@ struct Failing {
     lifeless_since: Option<Instant>,
     /// When it first said that it is starting up.
     starting_since: Option<Instant>,
+    /// When the last of them was asked, and when it had failed.
+    asked: Instant,
     last: Instant,
 }
 
@@ -102,6 +104,7 @@ impl Health {
             reason_since: carried.map_or(starts, |old| old.reason_since),
             lifeless_since: lifeless.then(|| lifeless_before.unwrap_or(starts)),
             starting_since: old.as_ref().and_then(|old| old.starting_since).or(starting),
+            asked: starts,
             last: observation.answered_at,
         });
     }
@@ -148,6 +151,11 @@ impl Health {
     /// When the first probe was asked of those that failed in a row.
     pub fn failing_since(&self) -> Option<Instant> {
         self.failing.as_ref().map(|failing| failing.since)
+    }
+
+    /// When the last probe was asked, if it failed.
+    pub fn failed_at(&self) -> Option<Instant> {
+        self.failing.as_ref().map(|failing| failing.asked)
     }
 
     /// How many probes have failed in a row.

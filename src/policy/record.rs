@@ -111,6 +111,8 @@ pub enum Blocked {
     NoWitness,
     /// This replica still gets WAL from it: the network is broken, not the server.
     StillReceives(ServerId),
+    /// This replica refuses to be cut off, and may find the primary again.
+    NotCutOff(ServerId),
     /// The last promotion is too recent.
     Cooldown,
     /// Nobody qualifies.
@@ -194,6 +196,7 @@ impl fmt::Display for Blocked {
             Self::Manual => "failover.mode is manual: waiting for the command",
             Self::NoWitness => "no replica can confirm that the primary is dead",
             Self::StillReceives(_) => "a replica still receives WAL",
+            Self::NotCutOff(_) => "a replica refuses to be cut off, and may find the primary again",
             Self::Cooldown => "the last promotion is too recent",
             Self::NoCandidate => "no replica qualifies",
             Self::TooMuchLost => "more WAL would be lost than failover.max_lost_bytes allows",

@@ -164,6 +164,11 @@ impl Story {
                     ", but {} still receives WAL: this is our network, not the server. No promotion.",
                     name(Some(server))
                 ),
+                super::Blocked::NotCutOff(server) => write!(
+                    text,
+                    ", but {} refuses to be cut off, and may find it again. No promotion.",
+                    name(Some(server))
+                ),
                 super::Blocked::Observing
                 | super::Blocked::Manual
                 | super::Blocked::NoWitness

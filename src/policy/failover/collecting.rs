@@ -8,8 +8,10 @@ use super::candidates::nobody;
 use super::doubt::Doubt;
 use super::machine::{Cx, Failover, Input, State};
 use super::promoting::{Promoting, PromotingStep};
+use super::watching::{Watch, has_ended};
 use crate::cluster::{Lsn, ServerId};
 use crate::policy::action::{Action, FailedWhy, Outcome};
+use crate::policy::candidate::Choice;
 use crate::policy::facts::{Stream, World};
 use crate::policy::health::Verdict;
 use crate::policy::record::{Blocked, HaltReason, RecordPhase};
@@ -41,8 +43,8 @@ pub(super) struct Collecting {
 pub(super) enum Freezing {
     Asked,
     Frozen(Lsn),
-    /// Not possible; its observations after this instant must show that the receiver is gone.
-    Watched(Instant),
+    /// Refused; its receiver must be seen to be gone.
+    Watched(Watch),
 }
 
 impl Failover {
@@ -84,8 +86,8 @@ impl Failover {
                 server,
                 FailedWhy::NotPermitted | FailedWhy::Refused,
             )) => {
-                state.asked.insert(*server, Freezing::Watched(cx.now));
-                cx.out.push(Action::Probe(*server));
+                let watch = Watch::new(cx.now);
+                state.asked.insert(*server, Freezing::Watched(watch));
             }
             Input::Outcome(_) | Input::Look | Input::Order(_) | Input::LookAgain => {}
         }
@@ -100,25 +102,31 @@ impl Failover {
                 Freezing::Asked
             });
         }
+        watch(cx, &mut state);
+        let Some(lineage) = self.lineage else {
+            return self.give_up(cx, &state, Blocked::NeverSeen);
+        };
+        let choice = self.choose(&cx.world, state.primary, lineage, &state.asked);
+        // Whoever gives the order says that the primary is dead.
+        let has_ended = self.order.is_some() || has_ended(&cx.world, state.primary, cx.now);
         let late = cx.now.saturating_duration_since(state.since) >= COLLECT_MAX;
-        match check_fenced(&cx.world, &state) {
-            Ok(proof) => self.decide(cx, &state, proof),
+        match check_fenced(cx, &state, choice.chosen, has_ended) {
+            Ok(proof) => self.decide(cx, &state, choice, proof),
             Err(_) if !late => State::Collecting(state),
             Err(server) => {
-                let why = match cx.world.member(server).map(|member| member.verdict) {
-                    Some(Verdict::Alive) => Blocked::StillReceives(server),
-                    Some(_) | None => Blocked::NoCandidate,
-                };
+                let why = why_not_fenced(&cx.world, &state, server);
                 self.give_up(cx, &state, why)
             }
         }
     }
 
-    fn decide(&mut self, cx: &mut Cx<'_>, state: &Collecting, proof: Fenced) -> State {
-        let Some(lineage) = self.lineage else {
-            return self.give_up(cx, state, Blocked::NeverSeen);
-        };
-        let choice = self.choose(&cx.world, state.primary, lineage, &state.asked);
+    fn decide(
+        &mut self,
+        cx: &mut Cx<'_>,
+        state: &Collecting,
+        choice: Choice,
+        proof: Fenced,
+    ) -> State {
         let candidate = choice.chosen;
         let why = nobody(&choice);
         if let Some(story) = &mut self.story {
@@ -146,14 +154,39 @@ impl Failover {
     }
 }
 
-/// The proof, or the first server that stands in its way.
-fn check_fenced(world: &World<'_>, state: &Collecting) -> Result<Fenced, ServerId> {
+/// Takes in what is new of those that refused, and has them and the primary looked at again.
+fn watch(cx: &mut Cx<'_>, state: &mut Collecting) {
+    let mut is_due = false;
+    for (server, freezing) in &mut state.asked {
+        if let Freezing::Watched(watch) = freezing
+            && let Some(member) = cx.world.member(*server)
+        {
+            watch.look(member);
+            if watch.is_due(cx.now) {
+                is_due = true;
+                cx.out.push(Action::Probe(*server));
+            }
+        }
+    }
+    if is_due {
+        cx.out.push(Action::Probe(state.primary));
+    }
+}
+
+/// The proof, or the first server that stands in its way. The `candidate` cuts itself off when it
+/// is promoted; another that refuses does not find a primary that `has_ended`.
+fn check_fenced(
+    cx: &Cx<'_>,
+    state: &Collecting,
+    candidate: Option<ServerId>,
+    has_ended: bool,
+) -> Result<Fenced, ServerId> {
     let mut cut_off = Vec::new();
-    for member in world.witnesses(state.primary) {
+    for member in cx.world.witnesses(state.primary) {
         let gone = match state.asked.get(&member.id) {
             Some(Freezing::Frozen(_)) => true,
-            Some(Freezing::Watched(since)) => {
-                member.stream == Stream::Gone && member.asked_at > Some(*since)
+            Some(Freezing::Watched(watch)) => {
+                watch.is_without_receiver(cx.now) && (has_ended || candidate == Some(member.id))
             }
             Some(Freezing::Asked) | None => false,
         };
@@ -165,6 +198,15 @@ fn check_fenced(world: &World<'_>, state: &Collecting) -> Result<Fenced, ServerI
     match cut_off.is_empty() {
         true => Err(state.primary),
         false => Ok(Fenced { cut_off }),
+    }
+}
+
+fn why_not_fenced(world: &World<'_>, state: &Collecting, server: ServerId) -> Blocked {
+    let refused = matches!(state.asked.get(&server), Some(Freezing::Watched(_)));
+    match world.member(server) {
+        Some(member) if refused && member.stream == Stream::Gone => Blocked::NotCutOff(server),
+        Some(member) if member.verdict == Verdict::Alive => Blocked::StillReceives(server),
+        Some(_) | None => Blocked::NoCandidate,
     }
 }
 

@@ -14,6 +14,7 @@ mod promoting;
 mod searching;
 mod settling;
 mod steady;
+mod watching;
 
 pub use collecting::Fenced;
 pub use machine::{Failover, Input};

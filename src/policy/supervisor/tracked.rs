@@ -128,6 +128,7 @@ impl Tracked {
             verdict,
             failures: self.health.failures(),
             failing_since: self.health.failing_since(),
+            failed_at: self.health.failed_at(),
             role: self.role(),
             times_primary: self.times_primary,
             system_id: sighting.map(|sighting| sighting.system_id),
