@@ -45,6 +45,7 @@ mod with_postgres {
     mod reload;
     mod replication;
     mod routing;
+    mod sisters;
     mod sockets;
     mod stop;
     mod tls;

@@ -194,6 +194,7 @@ pub(super) fn settings(config: &Config) -> Settings {
         route: config.policy.route.clone(),
         server_statements_max: config.upstream.prepared_statements,
         pools: config.upstream.clone(),
+        peers: config.peers.clone(),
         clients_max: config.limits.max_client_connections,
         own_clients: config.limits.own_clients.clone(),
         console_wait: config.admin.wait_timeout,

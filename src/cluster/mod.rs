@@ -7,6 +7,7 @@
 mod lsn;
 mod observation;
 mod own;
+mod peers;
 mod server;
 mod snapshot;
 mod timeline;
@@ -14,6 +15,7 @@ mod timeline;
 pub use lsn::{ByteCount, Lsn, LsnError};
 pub use observation::{Observation, ProbeFailure, Receiver, ReceiverStatus, Sighting};
 pub use own::Own;
+pub use peers::{Peers, RouterId};
 pub use server::{Address, AddressError, Role, ServerId};
 pub use snapshot::{
     DownReason, Epoch, HoldCause, Lag, OutReason, PrimarySample, QuarantineReason, ServerState,

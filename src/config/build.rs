@@ -92,6 +92,7 @@ impl<'a> Builder<'a> {
     ) -> (Config, Vec<Problem>) {
         let mut config = Config {
             listen: self.listen(),
+            peers: self.peers(),
             monitor: self.monitor(),
             auth: self.auth(),
             policy: self.policy(cluster),
@@ -489,7 +490,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn count(&mut self, key: &str) -> usize {
+    pub(super) fn count(&mut self, key: &str) -> usize {
         match self.value(key) {
             Some(Value::Count(number)) => usize::try_from(number).unwrap_or(usize::MAX),
             _ => 0,

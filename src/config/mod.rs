@@ -10,6 +10,7 @@
 mod build;
 mod build_access;
 mod build_own;
+mod build_peers;
 mod build_tls;
 mod check;
 mod cross;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cluster::{Address, Own};
+use crate::cluster::{Address, Own, Peers};
 use crate::net::TlsAcceptor;
 use crate::{policy, session, upstream};
 
@@ -18,6 +18,8 @@ use super::userlist::User;
 pub struct Config {
     /// Where we listen.
     pub listen: Listen,
+    /// The other routers behind the same address.
+    pub peers: Peers,
     /// Who we are when we look at the servers.
     pub monitor: MonitorConfig,
     /// Who may come in.

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use crate::cluster::RouterId;
+
 use super::settings::Applies::{self, Reload, Restart};
 use super::settings::{Kind, Setting};
 use super::table_cluster::CLUSTER;
@@ -115,6 +117,26 @@ const CLIENTS: &[Setting] = &[
         "1.2",
         Reload,
         "The oldest version of TLS that clients may use.",
+    ),
+    row(
+        "peers.id",
+        Kind::Count {
+            min: 0,
+            max: RouterId::MAX as u64,
+        },
+        "0",
+        Reload,
+        "The number of this router among those that clients reach by one address, from 1 on. It is a \
+         part of the keys that clients cancel with. 0: this router is alone.",
+    ),
+    row(
+        "peers.routers",
+        Kind::List,
+        "",
+        Reload,
+        "Where the others listen for clients: a list of `NUMBER=host:port`, in which this router may \
+         stand as well. A cancel request that comes here for a session of another is passed on \
+         there.",
     ),
     row(
         "monitor.user",

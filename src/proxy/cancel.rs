@@ -19,7 +19,7 @@ use tracing::debug;
 use super::Proxy;
 use super::doorbell::{Doorbell, ring};
 use crate::clock;
-use crate::cluster::ServerId;
+use crate::cluster::{Peers, ServerId};
 use crate::upstream::GetError;
 use crate::wire::CancelKey;
 
@@ -80,15 +80,14 @@ impl CancelKeys {
     /// When the operating system has no random bytes.
     pub(super) fn issue(
         &self,
+        peers: &Peers,
         secret_bytes: usize,
         bell: &Arc<Doorbell>,
     ) -> std::io::Result<Arc<CancelSlot>> {
         loop {
             let random = clock::random::<36>()?;
             let (pid, secret) = random.split_first_chunk::<4>().unwrap_or((&[0; 4], &[]));
-            // libpq takes the number for a process: positive. No server's process has so high a one, so
-            // that a notification of another is never taken for one's own.
-            let pid = u32::from_be_bytes(*pid) & 0x7FFF_FFFF | 0x4000_0000;
+            let pid = peers.number(u32::from_be_bytes(*pid));
             let mut slots = lock(&self.slots);
             if slots.contains_key(&pid) {
                 continue;
@@ -210,8 +209,12 @@ impl Proxy {
     /// Passes a cancel request on, and waits until its server took it: the client takes our
     /// closing for that.
     pub(super) async fn pass_cancel(&self, key: &CancelKey) {
-        let Some(slot) = self.state.cancels.find(key) else {
-            return;
+        let made = CancelKey {
+            pid: Peers::as_made(key.pid),
+            secret: key.secret.clone(),
+        };
+        let Some(slot) = self.state.cancels.find(&made) else {
+            return self.pass_on(key).await;
         };
         match slot.begin() {
             Some(flight) => flight.fly(self).await,
@@ -237,7 +240,7 @@ mod tests {
     #[test]
     fn only_the_right_secret_finds_a_session() {
         let keys = CancelKeys::default();
-        let slot = keys.issue(4, &Arc::default()).unwrap();
+        let slot = keys.issue(&Peers::default(), 4, &Arc::default()).unwrap();
         assert!(keys.find(slot.key()).is_some());
         let mut wrong = slot.key().clone();
         wrong.secret = Bytes::from_static(b"");
@@ -247,7 +250,8 @@ mod tests {
     }
 
     fn aimed() -> Arc<CancelSlot> {
-        let slot = CancelKeys::default().issue(32, &Arc::default()).unwrap();
+        let keys = CancelKeys::default();
+        let slot = keys.issue(&Peers::default(), 32, &Arc::default()).unwrap();
         let secret = Bytes::from_static(b"1234");
         slot.aim(ServerId(1), CancelKey { pid: 1, secret });
         slot

@@ -68,7 +68,11 @@ impl Presence {
         guest: Guest,
     ) -> std::io::Result<Self> {
         let bell = proxy.state.bells.hang(client);
-        match proxy.state.cancels.issue(secret_bytes, &bell) {
+        match proxy
+            .state
+            .cancels
+            .issue(&proxy.settings.load().peers, secret_bytes, &bell)
+        {
             Ok(cancel) => Ok(Self {
                 proxy: Arc::clone(proxy),
                 client,

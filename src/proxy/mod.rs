@@ -27,6 +27,7 @@ mod replicate;
 mod secure;
 mod seen;
 mod shutdown;
+mod sister;
 mod switches;
 mod tunnel;
 
@@ -37,6 +38,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::Semaphore;
 
 pub use accept::serve;
 pub use listeners::{ChannelView, ListenerView};
@@ -44,7 +46,7 @@ pub use orders::Order;
 pub use shutdown::Shutdown;
 pub use switches::SwitchState;
 
-use crate::cluster::{Own, ServerId, Snapshot};
+use crate::cluster::{Own, Peers, ServerId, Snapshot};
 use crate::net::TlsAcceptor;
 use crate::session::{
     AccessRules, Catalog, ConsoleReply, RouteRules, Rules, ServerSide, Texts, TlsOffer,
@@ -66,6 +68,8 @@ pub struct Settings {
     pub server_statements_max: usize,
     /// How long a client waits for a server connection, which depends on whose it is.
     pub pools: upstream::Rules,
+    /// The other routers behind the same address.
+    pub peers: Peers,
     /// How many clients may be connected.
     pub clients_max: usize,
     /// How many of one user, and of one database.
@@ -141,6 +145,8 @@ pub trait Catalogs: Send + Sync {
 pub struct Shared {
     bells: doorbell::Doorbells,
     cancels: cancel::CancelKeys,
+    /// Places for cancels of sessions of other routers.
+    passing_on: Semaphore,
     /// Connections lent, by server.
     busy: Vec<AtomicU32>,
     next_client: AtomicU64,
@@ -169,6 +175,7 @@ impl Shared {
         Self {
             bells: doorbell::Doorbells::default(),
             cancels: cancel::CancelKeys::default(),
+            passing_on: Semaphore::new(sister::AT_ONCE_MAX),
             busy: (0..servers).map(|_| AtomicU32::new(0)).collect(),
             next_client: AtomicU64::new(1),
             draining: AtomicBool::new(false),

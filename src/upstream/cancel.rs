@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::ConnectError;
 use super::open::open;
 use crate::cluster::Address;
-use crate::net::TlsConnector;
+use crate::net::{self, Stream, TlsConnector};
 use crate::wire::{CancelKey, frontend};
 
 /// Sends a cancel request and waits until the server closed the connection that carried it.
@@ -38,7 +38,28 @@ async fn request(
     key: &CancelKey,
     limit: Duration,
 ) -> Result<(), ConnectError> {
-    let mut stream = open(address, tls, limit).await?;
+    let stream = open(address, tls, limit).await?;
+    send(stream, key).await
+}
+
+/// Sends a cancel request to something that is no server of ours, in plain text, and waits until it
+/// closed the connection.
+///
+/// # Errors
+///
+/// When it could not be reached, or did not close within `limit`.
+pub async fn cancel_at(
+    address: &Address,
+    key: &CancelKey,
+    limit: Duration,
+) -> Result<(), ConnectError> {
+    let sent = async { send(net::connect(address, limit).await?, key).await };
+    timeout(limit, sent)
+        .await
+        .unwrap_or(Err(ConnectError::TimedOut))
+}
+
+async fn send(mut stream: Stream, key: &CancelKey) -> Result<(), ConnectError> {
     let mut out = BytesMut::new();
     frontend::cancel_request(&mut out, key);
     stream.write_all(&out).await?;
