@@ -1,7 +1,10 @@
 //! What goes wrong, and when.
 
+use pgherd::policy::{Event, LostBytes, Operator, Order};
+
 use crate::node::Life;
 use crate::random::Random;
+use crate::router::Letter;
 use crate::world::World;
 
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +34,8 @@ pub(crate) enum Fault {
     PromotedTwice,
     /// A replica replays slowly.
     SlowReplay { node: usize },
+    /// An operator takes it on himself that the primary is dead.
+    Ordered,
 }
 
 /// The faults of one seed, in order of time.
@@ -148,6 +153,14 @@ impl World {
             }
             Fault::RestartRouter => self.restart_router(),
             Fault::SlowReplay { node } => self.nodes[node].replay_rate = 20,
+            Fault::Ordered => {
+                let order = Order {
+                    to: None,
+                    accept_loss: LostBytes::Any,
+                };
+                let event = Event::Operator(Operator::Failover(order));
+                self.send(1, Letter::Answer(Box::new(event)));
+            }
         }
     }
 

@@ -60,6 +60,19 @@ fn one_that_has_the_most_is_promoted_although_it_refuses() {
 }
 
 #[test]
+fn an_operator_may_say_that_a_silent_primary_is_dead() {
+    let silent = [(1500, restart(REFUSER)), (2000, hang(60_000))];
+    let mut world = World::with_refusals(three_nodes(), |node| node == REFUSER);
+    // Until everything is healed, which wakes the primary.
+    assert_eq!(world.play(&silent).unwrap().promotions, 0);
+    let story = world.story();
+    let is_told = |line: &String| line.contains("NotCutOff(ServerId(2))");
+    assert!(story.iter().any(is_told), "{story:?}");
+    let ordered = [&silent[..], &[(10_000, Fault::Ordered)]].concat();
+    assert_eq!(play(&ordered).unwrap().promotions, 1);
+}
+
+#[test]
 fn one_whose_primary_has_ended_is_seen_without_it_for_a_while() {
     let death = Fault::Kill {
         node: 0,
