@@ -404,18 +404,33 @@ impl Conversation {
             }
             Output::ToServer(bytes) => self.to_server.push(bytes),
             Output::Release { condition, side } => self.give_back(condition, side),
-            Output::Arm(None) => self.alarm = None,
-            Output::Arm(Some(at)) => self.alarm = Some(Box::pin(sleep_until(at.into()))),
-            Output::CancelServer => self.cancel_own(),
-            Output::Unlisten(channels) => self.unlisten(&channels),
             Output::Note(note) => {
                 if let (Note::Routed { .. }, Some(lent)) = (note, &self.server) {
                     lent.lease.count_query();
                 }
                 notes::record(&self.proxy, &mut self.card, note);
             }
+            other => self.perform_rarely(other),
+        }
+    }
+
+    /// What few statements want is kept out of the way of all others.
+    #[cold]
+    #[inline(never)]
+    fn perform_rarely(&mut self, output: Output) {
+        match output {
+            Output::Arm(None) => self.alarm = None,
+            Output::Arm(Some(at)) => self.alarm = Some(Box::pin(sleep_until(at.into()))),
+            Output::CancelServer => self.cancel_own(),
+            Output::Unlisten(channels) => self.unlisten(&channels),
             Output::Close => self.end = End::Closing,
-            Output::Lease(_) | Output::Listen(_) | Output::Echo(_) => {
+            Output::ToClient(_)
+            | Output::ToServer(_)
+            | Output::Release { .. }
+            | Output::Note(_)
+            | Output::Lease(_)
+            | Output::Listen(_)
+            | Output::Echo(_) => {
                 debug_assert!(false, "what takes time is asked for where it can wait");
             }
         }

@@ -35,7 +35,8 @@ impl Queue {
 
     /// Forgets what waits: its peer is gone.
     pub(super) fn clear(&mut self) {
-        *self = Self::default();
+        self.pieces.clear();
+        self.bytes = 0;
     }
 
     /// Gives the room of an empty queue back.

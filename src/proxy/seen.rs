@@ -53,6 +53,7 @@ pub(super) fn view(settings: &Settings, catalog: Option<&Catalog>) -> View {
 }
 
 impl Seen {
+    #[inline(never)]
     pub(super) fn new(proxy: &Proxy, catalog: &Arc<ArcSwapOption<Catalog>>) -> Self {
         Self {
             snapshot: Cache::new(Arc::clone(&proxy.snapshot)),

@@ -9,24 +9,25 @@ use bytes::BytesMut;
 use deadpool::managed::Object;
 
 use super::connection::Connection;
-use super::gate::Shared;
 use super::opener::Opener;
+use super::shelf::Shelf;
 
 /// A server connection that is lent. Whoever has it says how it ends: [`Lease::release`] gives a
 /// clean connection back, and everything else, a drop included, closes it.
 pub struct Lease<S: Default + Send + 'static> {
     /// There until the lease ends.
     object: Option<Object<Opener<S>>>,
-    shared: Arc<Shared>,
+    /// Where it goes.
+    shelf: Arc<Shelf<S>>,
 }
 
 impl<S: Default + Send + 'static> Lease<S> {
-    pub(super) fn new(mut object: Object<Opener<S>>, shared: &Arc<Shared>) -> Self {
+    pub(super) fn new(mut object: Object<Opener<S>>, shelf: Arc<Shelf<S>>) -> Self {
         object.at_rest = false;
         object.entry.lend();
         Self {
             object: Some(object),
-            shared: Arc::clone(shared),
+            shelf,
         }
     }
 
@@ -42,7 +43,7 @@ impl<S: Default + Send + 'static> Lease<S> {
         };
         object.last_used = now;
         object.at_rest = object.input.is_empty();
-        if !object.at_rest || !self.shared.may_rest(&object, now) {
+        if !object.at_rest || !self.shelf.shared.may_rest(&object, now) {
             drop(Object::take(object));
             return;
         }
@@ -51,14 +52,14 @@ impl<S: Default + Send + 'static> Lease<S> {
             object.stream.trim();
         }
         object.entry.give_back();
-        drop(object);
+        self.shelf.put(object);
     }
 
     /// Whether the connection would still be lent: its epoch has not ended for its server, and the
     /// server was not retired. A session that keeps a lease between its transactions asks this
     /// before the next one.
     pub fn is_current(&self) -> bool {
-        self.shared.is_current(self)
+        self.shelf.shared.is_current(self)
     }
 
     /// Closes the connection at once; its place in the pool is free. What runs on it runs on until

@@ -29,6 +29,7 @@ mod opener;
 mod pool;
 mod queue;
 mod rules;
+mod shelf;
 mod upstreams;
 mod verifiers;
 

@@ -14,6 +14,7 @@ use super::gate::Shared;
 use super::lease::Lease;
 use super::opener::{Opener, is_good};
 use super::queue::Queue;
+use super::shelf::Shelf;
 use super::{ConnectError, Full, GetError, Login};
 use crate::clock;
 use crate::cluster::{Epoch, Role, ServerId};
@@ -29,7 +30,7 @@ pub(super) struct Pool<S: Default + Send + 'static> {
     /// Swapped, never resized, when the limit changes: shrinking a pool of the crate in place
     /// lends more than the limit.
     inner: ArcSwap<Slots<S>>,
-    queue: Queue,
+    queue: Arc<Queue>,
     turn: Turn,
     /// Its line in SHOW POOLS.
     entry: PoolEntry,
@@ -38,7 +39,17 @@ pub(super) struct Pool<S: Default + Send + 'static> {
 /// A pool of the crate with the limit that it was made for.
 struct Slots<S: Default + Send + 'static> {
     pool: managed::Pool<Opener<S>>,
+    shelf: Arc<Shelf<S>>,
     limit: usize,
+}
+
+/// A connection that was taken out of a pool.
+struct Taken<S: Default + Send + 'static> {
+    object: Object<Opener<S>>,
+    /// Where it goes afterwards.
+    shelf: Arc<Shelf<S>>,
+    /// Whether it was opened for this loan.
+    is_new: bool,
 }
 
 impl<S: Default + Send + 'static> PoolHandle<S> {
@@ -51,13 +62,16 @@ impl<S: Default + Send + 'static> PoolHandle<S> {
             size: shown(limit),
         });
         let turn = Turn::default();
+        let queue = Arc::new(Queue::default());
+        let opener = Opener::new(shared, server, login, &turn);
+        let shelf = Shelf::new(shared, &queue);
         Self(Arc::new(Pool {
             server,
             login: Arc::clone(login),
             shared: Arc::clone(shared),
-            inner: ArcSwap::from_pointee(Slots::new(shared, server, login, limit, &turn)),
+            inner: ArcSwap::from_pointee(Slots::new(opener, shelf, limit)),
             turn,
-            queue: Queue::default(),
+            queue,
             entry,
         }))
     }
@@ -91,9 +105,9 @@ impl<S: Default + Send + 'static> PoolHandle<S> {
             if let Some(epoch) = epoch {
                 pool.shared.admit(pool.server, epoch)?;
             }
-            let object = pool.take(role, deadline, now).await?;
-            let is_new = Object::metrics(&object).recycle_count == 0;
-            let lease = Lease::new(object, &pool.shared);
+            let taken = pool.take(role, deadline, now).await?;
+            let is_new = taken.is_new;
+            let lease = Lease::new(taken.object, taken.shelf);
             if let Some(epoch) = epoch {
                 // The cluster may have changed while we waited or connected.
                 pool.shared.admit(pool.server, epoch)?;
@@ -125,17 +139,25 @@ impl<S: Default + Send + 'static> PoolHandle<S> {
     /// Closes the resting connections that may not rest any longer, or are dead.
     pub(super) fn reap(&self, now: Instant) {
         let shared = &self.0.shared;
-        let pool = &self.0.inner.load().pool;
+        let slots = self.0.inner.load();
+        slots
+            .shelf
+            .weed(|connection| is_good(shared, connection, now));
         // The crate holds its lock during `retain`; the sockets are closed after it.
-        drop(pool.retain(|connection, _| is_good(shared, connection, now)));
+        drop(
+            slots
+                .pool
+                .retain(|connection, _| is_good(shared, connection, now)),
+        );
     }
 
     /// Closes the resting connections now, and lent ones when they are given back. Tells how many
     /// rested.
     pub(super) fn renew(&self) -> usize {
         self.0.turn.next();
-        let closed = self.0.inner.load().pool.retain(|_, _| false);
-        closed.removed.len()
+        let slots = self.0.inner.load();
+        let closed = slots.pool.retain(|_, _| false);
+        slots.shelf.weed(|_| false) + closed.removed.len()
     }
 
     /// Whether it has no connection, nobody waits, and nobody else has a handle.
@@ -154,8 +176,9 @@ impl<S: Default + Send + 'static> PoolHandle<S> {
         let pool = &*self.0;
         let limit = pool.shared.rules.load().size_for(&pool.login);
         if pool.inner.load().limit != limit {
-            let slots = Slots::new(&pool.shared, pool.server, &pool.login, limit, &pool.turn);
-            pool.inner.store(Arc::new(slots));
+            let opener = Opener::new(&pool.shared, pool.server, &pool.login, &pool.turn);
+            let shelf = Shelf::new(&pool.shared, &pool.queue);
+            pool.inner.store(Arc::new(Slots::new(opener, shelf, limit)));
             pool.entry.set_size(shown(limit));
         }
     }
@@ -183,7 +206,12 @@ impl<S: Default + Send + 'static> Pool<S> {
         role: Role,
         deadline: Instant,
         begun: Instant,
-    ) -> Result<Object<Opener<S>>, GetError> {
+    ) -> Result<Taken<S>, GetError> {
+        // Nearly always one is at hand: no look at the clock.
+        if let Some(taken) = self.inner.load().at_hand() {
+            self.shared.telemetry.pool_waited(role, Duration::ZERO);
+            return Ok(taken);
+        }
         let left = deadline.saturating_duration_since(begun);
         let mut timeouts = Timeouts {
             wait: Some(Duration::ZERO),
@@ -191,21 +219,16 @@ impl<S: Default + Send + 'static> Pool<S> {
             create: Some(left),
             recycle: None,
         };
-        // First without a timer and a place in the queue: nearly always that is all.
-        match self.inner.load().pool.timeout_get(&timeouts).await {
+        let inner = self.inner.load_full();
+        // First without a timer and a place in the queue.
+        match inner.pool.timeout_get(&timeouts).await {
             Err(PoolError::Timeout(TimeoutType::Wait)) => {}
-            Ok(object) if Object::metrics(&object).recycle_count > 0 => {
-                // It was at hand: no look at the clock.
-                self.shared.telemetry.pool_waited(role, Duration::ZERO);
-                return Ok(object);
-            }
             result => {
                 let waited = clock::now().saturating_duration_since(begun);
                 self.shared.telemetry.pool_waited(role, waited);
-                return result.map_err(explain);
+                return result.map(|object| inner.taken(object)).map_err(explain);
             }
         }
-        let inner = self.inner.load_full();
         let (wait, queue_max) = {
             let rules = self.shared.rules.load();
             (
@@ -217,6 +240,11 @@ impl<S: Default + Send + 'static> Pool<S> {
             let full = self.full(&inner, Duration::ZERO, "queue");
             return Err(GetError::QueueFull(full));
         };
+        // What was laid down before we entered the queue is ours.
+        if let Some(taken) = inner.at_hand() {
+            self.shared.telemetry.pool_waited(role, Duration::ZERO);
+            return Ok(taken);
+        }
         let wait_entry = self.entry.begin_wait(begun);
         timeouts.wait = Some(wait.min(left));
         let all = left.saturating_add(TIMER_SLACK);
@@ -228,7 +256,7 @@ impl<S: Default + Send + 'static> Pool<S> {
             Ok(Err(PoolError::Timeout(TimeoutType::Wait))) => {
                 Err(GetError::WaitTimedOut(self.full(&inner, waited, "size")))
             }
-            Ok(result) => result.map_err(explain),
+            Ok(result) => result.map(|object| inner.taken(object)).map_err(explain),
             // The wait ended by itself before that: what took longer was connecting.
             Err(_elapsed) => Err(explain(PoolError::Timeout(TimeoutType::Create))),
         }
@@ -254,14 +282,7 @@ impl<S: Default + Send + 'static> Slots<S> {
         clippy::expect_used,
         reason = "building fails only with time-outs and no runtime for them"
     )]
-    fn new(
-        shared: &Arc<Shared>,
-        server: ServerId,
-        login: &Arc<Login>,
-        limit: usize,
-        turn: &Turn,
-    ) -> Self {
-        let opener = Opener::new(shared, server, login, turn);
+    fn new(opener: Opener<S>, shelf: Shelf<S>, limit: usize) -> Self {
         // Last in, first out: warm connections are used, and the surplus ages out.
         let pool = managed::Pool::builder(opener)
             .max_size(limit)
@@ -269,7 +290,35 @@ impl<S: Default + Send + 'static> Slots<S> {
             .runtime(Runtime::Tokio1)
             .build()
             .expect("the runtime is named");
-        Self { pool, limit }
+        Self {
+            pool,
+            shelf: Arc::new(shelf),
+            limit,
+        }
+    }
+
+    /// A connection that rests on the shelf.
+    fn at_hand(&self) -> Option<Taken<S>> {
+        let object = self.shelf.take()?;
+        Some(Taken {
+            object,
+            shelf: Arc::clone(&self.shelf),
+            is_new: false,
+        })
+    }
+
+    fn taken(&self, object: Object<Opener<S>>) -> Taken<S> {
+        Taken {
+            is_new: Object::metrics(&object).recycle_count == 0,
+            object,
+            shelf: Arc::clone(&self.shelf),
+        }
+    }
+}
+
+impl<S: Default + Send + 'static> Drop for Slots<S> {
+    fn drop(&mut self) {
+        self.shelf.close();
     }
 }
 
