@@ -187,6 +187,53 @@ fn the_unnamed_statement_lives_from_one_unit_to_the_next() {
 }
 
 #[test]
+fn the_unnamed_statement_of_another_session_is_nobody_elses() {
+    test(async {
+        let settings = [("cluster.test.pool.size", "1")];
+        let router = Router::start(&shared().await.cluster, &settings).await;
+        let mut theirs = router.raw().await;
+        prepared(
+            &mut theirs,
+            b"",
+            "/* pgherd: primary */ SELECT 'theirs ' || $1",
+        )
+        .await;
+        assert_eq!(executed(&mut theirs, b"", b"a").await, "theirs a");
+        prepared(
+            &mut theirs,
+            b"n",
+            "/* pgherd: primary */ SELECT 'named ' || $1",
+        )
+        .await;
+        assert_eq!(executed(&mut theirs, b"n", b"a").await, "named a");
+        let mut ours = router.raw().await;
+        ours.send(|out| {
+            run(out, b"", b"b");
+            frontend::sync(out);
+        })
+        .await;
+        assert_eq!(fields(&ours.until_ready().await)[&'C'], "26000");
+        ours.send(|out| {
+            frontend::describe(out, What::Statement, b"");
+            frontend::sync(out);
+        })
+        .await;
+        assert_eq!(fields(&ours.until_ready().await)[&'C'], "26000");
+        for number in 0..4 {
+            let name = format!("pgherd_{number}");
+            ours.send(|out| {
+                run(out, name.as_bytes(), b"b");
+                frontend::sync(out);
+            })
+            .await;
+            assert_eq!(fields(&ours.until_ready().await)[&'C'], "26000");
+        }
+        // Who has one has it again, although the connection lost it.
+        assert_eq!(executed(&mut theirs, b"", b"c").await, "theirs c");
+    });
+}
+
+#[test]
 fn a_name_that_is_taken_is_refused() {
     test(async {
         let mut raw = shared().await.router.raw().await;

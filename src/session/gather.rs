@@ -6,6 +6,8 @@ use std::sync::Arc;
 use super::listening::Parked;
 use super::local;
 use super::machine::{Held, State, refuse_and_close};
+use super::pins::Pin;
+use super::prepared::is_server_name;
 use super::unit::{Expected, Step, Traits, Unit, fold};
 use super::{Note, Output, Refusal, Session, Transaction, World, reply};
 use bytes::Bytes;
@@ -254,6 +256,7 @@ impl Session {
         };
         let Some(statement) = self.names.get(bind.statement).map(Arc::clone) else {
             unit.traits.set(Traits::SEVERAL);
+            self.hide_others(unit, bind.statement);
             return self.take_unknown(unit, frame, Expected::Bind);
         };
         if self.is_ours(world, &statement.text, &statement.facts) {
@@ -300,6 +303,7 @@ impl Session {
             return self.take_unknown(unit, frame, Expected::DescribePortal);
         }
         let Some(statement) = self.names.get(describe.name).map(Arc::clone) else {
+            self.hide_others(unit, describe.name);
             return self.take_unknown(unit, frame, Expected::DescribeStatement);
         };
         if self.is_ours(world, &statement.text, &statement.facts) {
@@ -395,6 +399,25 @@ impl Session {
         Ok(())
     }
 
+    /// Sees to it that a statement that the session does not have is not another session's of the
+    /// same connection. One without a name that was too long to hold may be the session's own.
+    pub(super) fn hide_others(&self, unit: &mut Unit, name: &[u8]) {
+        let unnamed_is_ours =
+            self.pins.has(Pin::LargeStatement) || unit.leaves.has(Pin::LargeStatement);
+        if self.transaction.is_lost() {
+            // Nothing of it goes to a server.
+        } else if is_server_name(name) {
+            let name = String::from_utf8_lossy(name);
+            unit.push(Step::Fail(Refusal::BadCommand {
+                sqlstate: SqlState::INVALID_SQL_STATEMENT_NAME,
+                message: format!("prepared statement \"{name}\" does not exist"),
+                hint: None,
+            }));
+        } else if name.is_empty() && !unnamed_is_ours {
+            unit.push(Step::DropUnnamed);
+        }
+    }
+
     /// Takes a message into a unit that already runs.
     pub(super) fn take_running(
         &mut self,
@@ -483,6 +506,7 @@ impl Session {
                 Step::Sync => reply::ready(out, self.transaction),
                 Step::Flush
                 | Step::Renew(_)
+                | Step::DropUnnamed
                 | Step::More(_)
                 | Step::Raw { .. }
                 | Step::Parse { .. }

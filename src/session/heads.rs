@@ -64,7 +64,10 @@ impl Session {
                         });
                         return Ok(Next::Dispatch);
                     }
-                    None => Expected::Bind,
+                    None => {
+                        self.hide_others(unit, bind.statement);
+                        Expected::Bind
+                    }
                 }
             }
             b'F' => {

@@ -164,6 +164,12 @@ impl ServerSide {
 /// The beginning of the names that statements have on the servers.
 const SERVER_NAME_PREFIX: &[u8] = b"pgherd_";
 
+/// Whether a statement may have this name on a server by our doing.
+pub(super) fn is_server_name(name: &[u8]) -> bool {
+    name.strip_prefix(SERVER_NAME_PREFIX)
+        .is_some_and(|number| !number.is_empty() && number.iter().all(u8::is_ascii_digit))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,6 +185,8 @@ mod tests {
     fn server_names_are_plain_numbers() {
         assert_eq!(name(0), "pgherd_0");
         assert_eq!(name(907), "pgherd_907");
+        assert!(is_server_name(name(907).as_bytes()));
+        assert!(!is_server_name(b"pgherd_") && !is_server_name(b"pgherd_1a"));
         assert_eq!(name(u64::MAX), format!("pgherd_{}", u64::MAX));
     }
 

@@ -478,6 +478,9 @@ pub(super) fn send(
 /// skipped or refused.
 fn forget_on_server(side: &mut ServerSide, expected: &Expected) {
     match expected {
+        // A statement without a name is another one than that of the same text that has one.
+        Expected::Parse(_, name) if name.is_empty() => side.unnamed = None,
+        Expected::UnnamedAgain => side.unnamed = None,
         Expected::Parse(statement, _) | Expected::PrepareAgain(statement) => {
             side.remove(statement.id);
         }
@@ -507,7 +510,7 @@ enum Settled {
 /// Matches a message with what was sent.
 fn settle(running: &mut Running, tag: u8) -> Settled {
     let ours = match (running.expected.front(), tag) {
-        (Some(Expected::PrepareAgain(_) | Expected::Probe), b'1')
+        (Some(Expected::PrepareAgain(_) | Expected::UnnamedAgain | Expected::Probe), b'1')
         | (Some(Expected::CloseOurs(_) | Expected::CloseStale), b'3') => true,
         (Some(Expected::Parse(..) | Expected::ParseRaw), b'1')
         | (Some(Expected::Bind), b'2')

@@ -72,6 +72,11 @@ impl Sender<'_> {
                 frontend::close(&mut self.buffer, What::Statement, &name);
                 self.expected.push_back(Expected::CloseStale);
             }
+            Step::DropUnnamed => {
+                self.side.unnamed = None;
+                frontend::close(&mut self.buffer, What::Statement, b"");
+                self.expected.push_back(Expected::CloseStale);
+            }
             Step::Known(name) => self.expected.push_back(Expected::Known(name.clone())),
             Step::Local(bytes) => self.expected.push_back(Expected::Ours(bytes.clone())),
             Step::Fail(refusal) => {
@@ -150,8 +155,7 @@ impl Sender<'_> {
             if self.side.unnamed != Some(statement.id) {
                 frontend::parse(&mut self.buffer, b"", &statement.text, &statement.types);
                 self.side.unnamed = Some(statement.id);
-                self.expected
-                    .push_back(Expected::PrepareAgain(Arc::clone(statement)));
+                self.expected.push_back(Expected::UnnamedAgain);
             }
             return Bytes::new();
         }

@@ -79,6 +79,7 @@ fn statement_of(unit: &Unit) -> Option<&Arc<Prepared>> {
         | Step::Probe(_)
         | Step::BindHead { .. }
         | Step::Renew(_)
+        | Step::DropUnnamed
         | Step::Known(_)
         | Step::Local(_)
         | Step::Fail(_)

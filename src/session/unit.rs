@@ -70,6 +70,8 @@ pub(super) enum Step {
     },
     /// The connection's own copy of a statement is of no use any more.
     Renew(Arc<Prepared>),
+    /// The connection's unnamed statement is somebody else's.
+    DropUnnamed,
     /// A statement of ours was prepared, under this name.
     Known(Bytes),
     /// An answer of ours, in its turn.
@@ -98,6 +100,8 @@ pub(super) enum Expected {
     Tuned,
     /// ParseComplete for a statement that we prepare again; not for the client.
     PrepareAgain(Arc<Prepared>),
+    /// ParseComplete of a statement without a name that the client need not know of.
+    UnnamedAgain,
     /// CloseComplete for a statement that made room; not for the client.
     CloseOurs(StatementId),
     /// CloseComplete for a statement that was stale; not for the client.
@@ -241,6 +245,7 @@ impl Unit {
             Step::BindHead { head, .. } => head.bytes.len(),
             Step::Describe { .. }
             | Step::Renew(_)
+            | Step::DropUnnamed
             | Step::Known(_)
             | Step::Fail(_)
             | Step::Flush
@@ -254,6 +259,7 @@ impl Unit {
             | Step::BindHead { .. }
             | Step::Describe { .. } => Traits::NEEDS_SERVER,
             Step::Renew(_)
+            | Step::DropUnnamed
             | Step::Known(_)
             | Step::Local(_)
             | Step::Fail(_)
@@ -341,6 +347,7 @@ impl Unit {
             | Step::BindHead { .. }
             | Step::Describe { .. }
             | Step::Renew(_)
+            | Step::DropUnnamed
             | Step::Local(_)
             | Step::Fail(_)
             | Step::More(_)
