@@ -504,10 +504,12 @@ impl Session {
                     return self.refuse_unit(world, refusal, complete, held, out);
                 }
                 Step::Sync => reply::ready(out, self.transaction),
-                Step::Flush
+                // Copy data that nobody waits for: see `ignore_late`.
+                Step::More(bytes) if held.is_some() => out.push(Output::ToServer(bytes.clone())),
+                Step::More(_)
+                | Step::Flush
                 | Step::Renew(_)
                 | Step::DropUnnamed
-                | Step::More(_)
                 | Step::Raw { .. }
                 | Step::Parse { .. }
                 | Step::Probe(_)
