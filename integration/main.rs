@@ -24,6 +24,7 @@ mod support;
 #[path = "."]
 mod with_postgres {
     mod access;
+    mod begun;
     mod cancel;
     mod console;
     mod copy;

@@ -8,7 +8,7 @@ use super::machine::State;
 use super::machine::release;
 use super::output::RetryCause;
 use super::prepared::ServerSide;
-use super::running::{Open, Running};
+use super::running::{Open, Running, Stage};
 use super::settings::Done;
 use super::stale;
 use super::unit::{Traits, Unit};
@@ -68,9 +68,13 @@ impl Session {
             expected,
             answer,
             open,
-            in_transaction,
+            stage,
             ..
         } = running;
+        let in_transaction = matches!(stage, Stage::Begins | Stage::Inside);
+        if stage == Stage::Refused {
+            self.fail_begun();
+        }
         let server = held.server;
         let may_write = unit.traits.has(Traits::MAY_WRITE);
         let read_only = held.route.intent == Intent::Read || !may_write || is_untold;
@@ -91,7 +95,8 @@ impl Session {
             return self.refuse_unit(world, &refusal, true, None, out);
         }
         let untouched = !matches!(answer, Answer::Begun) && open == Open::Complete;
-        if !in_transaction && read_only && untouched && unit.attempts < ATTEMPTS_MAX {
+        // A transaction of which nothing has run begins again with its first unit.
+        if stage != Stage::Inside && read_only && untouched && unit.attempts < ATTEMPTS_MAX {
             out.push(Output::Note(Note::Retried {
                 cause: RetryCause::ConnectionLost,
             }));

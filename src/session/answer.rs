@@ -22,6 +22,8 @@ pub(super) enum Answer {
     Begun,
     /// Nothing, and it gets nothing of this one: the unit is tried again when the server is done.
     Abandoned(RetryCause),
+    /// The same, and the server was told to leave the transaction that the unit began.
+    RolledBack(RetryCause),
 }
 
 /// Messages that the client does not have yet.
@@ -48,8 +50,8 @@ pub(super) fn give(running: &mut Running, bytes: Bytes, out: &mut Vec<Output>) {
     match mem::replace(&mut running.answer, Answer::Begun) {
         Answer::HeldBack(held) => out.extend(held.messages.into_iter().map(Output::ToClient)),
         Answer::Nothing | Answer::Begun => {}
-        Answer::Abandoned(cause) => {
-            running.answer = Answer::Abandoned(cause);
+        abandoned @ (Answer::Abandoned(_) | Answer::RolledBack(_)) => {
+            running.answer = abandoned;
             return;
         }
     }
@@ -76,7 +78,11 @@ pub(super) fn give_error(
 pub(super) fn hold_or_give(running: &mut Running, bytes: Bytes, out: &mut Vec<Output>) {
     match &mut running.answer {
         Answer::HeldBack(held) if held.takes(&bytes) => held.push(bytes),
-        Answer::HeldBack(_) | Answer::Nothing | Answer::Begun | Answer::Abandoned(_) => {
+        Answer::HeldBack(_)
+        | Answer::Nothing
+        | Answer::Begun
+        | Answer::Abandoned(_)
+        | Answer::RolledBack(_) => {
             give(running, bytes, out);
         }
     }

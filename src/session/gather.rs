@@ -95,7 +95,10 @@ impl Session {
         if let Some(answer) = self.answer_here(world, query.text, &facts) {
             local::note(&answer, out);
             out.push(Output::ToClient(local::simple_reply(&answer)));
-            reply::ready(out, self.transaction);
+            reply::ready(out, &self.transaction);
+            return self.rest(world, held, out);
+        }
+        if self.shape_transaction(world, query.text, &facts, out) {
             return self.rest(world, held, out);
         }
         if self.listens_here(world, &facts) {
@@ -117,7 +120,7 @@ impl Session {
         }
         unit.push(Step::Raw {
             bytes: frame.bytes.clone(),
-            expect: Expected::Ready,
+            expect: Expected::Query,
         });
         unit.traits.set(Traits::COMPLETE);
         self.dispatch(world, unit, held, out)
@@ -187,7 +190,7 @@ impl Session {
         }
         unit.push(Step::Raw {
             bytes: frame.bytes.clone(),
-            expect: Expected::Ready,
+            expect: Expected::Query,
         });
         unit.traits.set(Traits::COMPLETE);
     }
@@ -440,18 +443,25 @@ impl Session {
     pub(super) fn dispatch(
         &mut self,
         world: &World<'_>,
-        mut unit: Box<Unit>,
+        unit: Box<Unit>,
         held: Option<Held>,
         out: &mut Vec<Output>,
     ) -> State {
+        let (mut unit, held) = match self.shape_by_unit(world, unit, held, out) {
+            Ok(state) => return state,
+            Err(for_a_server) => for_a_server,
+        };
         unit.asked_at.get_or_insert(world.now);
         let missing = self.missing_channels(world, &mut unit);
         if !missing.is_empty() {
             return Self::subscribe(Parked::Gathered(unit, held), missing, out);
         }
         // An error of ours has to fail the transaction on its server, as one of its own would.
-        let fails_transaction =
-            unit.has_failure() && matches!(self.transaction, Transaction::Open { .. });
+        let in_transaction = matches!(
+            self.transaction,
+            Transaction::Begun(_) | Transaction::Open { .. }
+        );
+        let fails_transaction = unit.has_failure() && in_transaction;
         if !unit.traits.has(Traits::NEEDS_SERVER) && !fails_transaction {
             return self.answer_unit(world, &mut unit, held, out);
         }
@@ -469,6 +479,9 @@ impl Session {
                 self.run(world, unit, held, out)
             }
             None => {
+                if let Transaction::Begun(begun) = &self.transaction {
+                    unit.fold(begun.decision());
+                }
                 if !unit.traits.has(Traits::COMPLETE) {
                     // What follows is not known, and it has to go to the same server.
                     unit.fold(Decision {
@@ -503,7 +516,7 @@ impl Session {
                     self.forget_new(unit);
                     return self.refuse_unit(world, refusal, complete, held, out);
                 }
-                Step::Sync => reply::ready(out, self.transaction),
+                Step::Sync => reply::ready(out, &self.transaction),
                 // Copy data that nobody waits for: see `ignore_late`.
                 Step::More(bytes) if held.is_some() => out.push(Output::ToServer(bytes.clone())),
                 Step::More(_)
@@ -530,7 +543,7 @@ impl Session {
         match self.transaction {
             Transaction::Open { .. } if self.transaction_wrote => Some(Why::InWriteTransaction),
             Transaction::Open { .. } => Some(Why::SameTransaction),
-            Transaction::None | Transaction::Lost { .. } => {
+            Transaction::None | Transaction::Begun(_) | Transaction::Lost { .. } => {
                 self.pin().map(|_code| Why::SessionPinned)
             }
         }
@@ -541,7 +554,7 @@ impl Session {
         match self.transaction {
             Transaction::Lost { told: false } => Some(Refusal::TransactionLost),
             Transaction::Lost { told: true } => Some(Refusal::InLostTransaction),
-            Transaction::None | Transaction::Open { .. } => None,
+            Transaction::None | Transaction::Begun(_) | Transaction::Open { .. } => None,
         }
     }
 

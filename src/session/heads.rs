@@ -37,7 +37,7 @@ impl Session {
                 unit.plan_for_unseen();
                 // Its end is not here: there may be a COMMIT in it.
                 unit.traits.set(Traits::COMPLETE | Traits::COMMITS);
-                Expected::Ready
+                Expected::Query
             }
             b'P' => {
                 let Ok(parse) = ParseHead::parse(head.prefix()) else {
@@ -72,7 +72,7 @@ impl Session {
             }
             b'F' => {
                 unit.traits.set(Traits::COMPLETE);
-                Expected::Ready
+                Expected::Query
             }
             tag => return Err(Refusal::Protocol(format!("message {tag} is too long"))),
         };

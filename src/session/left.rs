@@ -29,12 +29,12 @@ enum End {
 impl Session {
     /// Pins the session by what a unit left, or frees it. `before` is the transaction that the unit
     /// found.
-    pub(super) fn note_left(&mut self, unit: &Unit, before: Transaction, out: &mut Vec<Output>) {
+    pub(super) fn note_left(&mut self, unit: &Unit, before: &Transaction, out: &mut Vec<Output>) {
         let was_free = self.pins.is_empty();
         let mut pending = match before {
             Transaction::Open { .. } => mem::take(&mut self.pending),
             // A connection that was lost took it along.
-            Transaction::None | Transaction::Lost { .. } => Pins::default(),
+            Transaction::None | Transaction::Begun(_) | Transaction::Lost { .. } => Pins::default(),
         };
         if unit.traits.has(Traits::DISCARDED_ALL) {
             self.pins.clear();
@@ -43,7 +43,7 @@ impl Session {
         if self.follow(unit).is_err() {
             self.pins.insert(Pin::Setting);
         }
-        match end_of(unit, before, self.transaction) {
+        match end_of(unit, before, &self.transaction) {
             End::NothingRan => {}
             End::Failed => self.pins.extend(unit.leaves.left_by_failure()),
             End::RolledBack => {
@@ -68,24 +68,29 @@ impl Session {
     }
 }
 
-fn end_of(unit: &Unit, before: Transaction, after: Transaction) -> End {
+fn end_of(unit: &Unit, before: &Transaction, after: &Transaction) -> End {
     let has = |traits| unit.traits.has(traits);
     if has(Traits::NOT_UNDERSTOOD) {
         return End::NothingRan;
     }
     let is_one = !has(Traits::SEVERAL);
+    let in_transaction = matches!(before, Transaction::Begun(_) | Transaction::Open { .. });
     match (before, after.is_none()) {
-        (Transaction::Open { .. }, false) if !has(Traits::COMMITS) => End::InTransaction,
+        (_, false) if in_transaction && !has(Traits::COMMITS) => End::InTransaction,
         // A COMMIT that fails, and one of a transaction that had failed, is a ROLLBACK.
-        (Transaction::Open { failed }, true)
-            if is_one && (failed || unit.failed || has(Traits::ROLLS_BACK)) =>
+        (Transaction::Begun(_) | Transaction::Open { .. }, true)
+            if is_one && (before.is_failed() || unit.failed || has(Traits::ROLLS_BACK)) =>
         {
             End::RolledBack
         }
         (Transaction::None, true) if is_one && unit.failed && !has(Traits::COMMITS) => End::Failed,
-        (Transaction::Open { .. } | Transaction::None | Transaction::Lost { .. }, _) => {
-            End::Committed
-        }
+        (
+            Transaction::None
+            | Transaction::Begun(_)
+            | Transaction::Open { .. }
+            | Transaction::Lost { .. },
+            _,
+        ) => End::Committed,
     }
 }
 

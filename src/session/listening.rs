@@ -80,7 +80,7 @@ impl Session {
 
     fn may_listen_here(&self, world: &World<'_>) -> bool {
         let can_run = match self.transaction {
-            Transaction::None | Transaction::Open { failed: false } => true,
+            Transaction::None | Transaction::Begun(_) | Transaction::Open { failed: false } => true,
             // The server, or we, have the right error for it.
             Transaction::Open { failed: true } | Transaction::Lost { .. } => false,
         };

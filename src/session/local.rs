@@ -256,7 +256,19 @@ impl Session {
                 why,
                 detail: None,
             },
-            None => policy::classify(&facts, &Standing::FRESH, world.catalog, world.route),
+            None => {
+                let transaction = match &self.transaction {
+                    Transaction::Begun(begun) => policy::Transaction::Begun(begun.modes()),
+                    Transaction::None | Transaction::Open { .. } | Transaction::Lost { .. } => {
+                        policy::Transaction::None
+                    }
+                };
+                let standing = Standing {
+                    transaction,
+                    ..Standing::FRESH
+                };
+                policy::classify(&facts, &standing, world.catalog, world.route)
+            }
         };
         let need = match decision.intent {
             Intent::Read => self.need(world),

@@ -7,6 +7,7 @@
 use std::mem;
 use std::time::Instant;
 
+use super::begun::Begun;
 use super::channels::Channels;
 use super::counted::note_refused;
 use super::echo::as_given;
@@ -279,14 +280,15 @@ impl Session {
                 if self.idle_until.take().is_some() {
                     out.push(Output::Arm(self.transaction_until));
                 }
-                let unit = self.spare.unit.take().unwrap_or_default();
+                let mut unit = self.spare.unit.take().unwrap_or_default();
+                unit.begun = self.transaction.begun().map(Begun::modes);
                 self.gather(world, unit, held, cut, out)
             }
             State::Gathering(unit, held) => self.gather(world, unit, held, cut, out),
             State::Running(running) => self.stream(world, running, cut, out),
             State::Draining(held) => match cut {
                 Cut::Message(Frame { tag: b'S', .. }) => {
-                    reply::ready(out, self.transaction);
+                    reply::ready(out, &self.transaction);
                     self.rest(world, held, out)
                 }
                 Cut::Message(Frame { tag: b'X', .. }) => terminate(held, out),
@@ -491,7 +493,7 @@ impl Session {
         reply::refusal(out, refusal);
         match complete {
             true => {
-                reply::ready(out, self.transaction);
+                reply::ready(out, &self.transaction);
                 self.rest(world, held, out)
             }
             false => State::Draining(held),

@@ -7,6 +7,7 @@
 
 mod again;
 mod answer;
+mod begun;
 mod channels;
 mod counted;
 mod door;
@@ -35,6 +36,7 @@ mod rules;
 mod running;
 mod sender;
 mod settings;
+mod skipped;
 mod spare;
 mod stale;
 mod texts;
@@ -48,6 +50,7 @@ mod waiting;
 #[cfg(test)]
 mod tests;
 
+pub use begun::Begun;
 pub use channels::Channel;
 pub use door::{CONSOLE_DATABASES, is_operator};
 pub use echo::OwnNumbers;

@@ -15,10 +15,13 @@ pub(super) fn message(write: impl FnOnce(&mut BytesMut)) -> Bytes {
 }
 
 /// Sends `ReadyForQuery` with what the client believes of its transaction.
-pub(super) fn ready(out: &mut Vec<Output>, transaction: Transaction) {
-    out.push(Output::ToClient(message(|to| {
-        backend::ready(to, transaction.status());
-    })));
+pub(super) fn ready(out: &mut Vec<Output>, transaction: &Transaction) {
+    out.push(Output::ToClient(ready_message(transaction)));
+}
+
+/// `ReadyForQuery` with what the client believes of its transaction.
+pub(super) fn ready_message(transaction: &Transaction) -> Bytes {
+    message(|to| backend::ready(to, transaction.status()))
 }
 
 /// Sends an error of ours.

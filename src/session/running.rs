@@ -10,22 +10,18 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
-use super::again::retry_cause;
-use super::answer::{Answer, HeldBack, give, give_error, give_ours, hold_or_give};
+use super::answer::{Answer, HeldBack, give, give_ours, hold_or_give};
+use super::begun::Begun;
 use super::counted::note_served;
 use super::echo::as_given;
 use super::gather::refusal_on_replica;
-use super::left::is_not_understood;
 use super::listening::Parked;
 use super::machine::{Held, State, refuse_and_close, terminate};
-use super::output::RetryCause;
-use super::prepared::ServerSide;
 use super::sender::Sender;
 use super::stale;
 use super::timers::Patience;
 use super::unit::{Expected, Traits, Unit};
-use super::{Condition, Note, Output, Refusal, Session, Transaction, World};
-use crate::wire::ErrorView;
+use super::{Condition, Note, Output, Session, Transaction, World};
 use crate::wire::backend::TransactionStatus;
 use crate::wire::frame::{Cut, Frame};
 
@@ -43,11 +39,24 @@ pub(super) struct Running {
     pub(super) until: Option<Instant>,
     pub(super) began_at: Instant,
     /// Whether another server may answer it.
-    can_move: bool,
+    pub(super) can_move: bool,
     /// When the server last said something.
     pub(super) heard_at: Option<Instant>,
-    /// Whether the client was in a transaction when the unit began.
-    pub(super) in_transaction: bool,
+    /// How the unit stands to the client's transaction.
+    pub(super) stage: Stage,
+}
+
+/// How a unit stands to the client's transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// There was none when it began.
+    Outside,
+    /// It is the first of one: what begins it goes out in front.
+    Begins,
+    /// It would have been, and the server did not begin one.
+    Refused,
+    /// It is in one that is open on the server.
+    Inside,
 }
 
 /// What the client may still send for the unit.
@@ -107,8 +116,13 @@ impl Session {
         };
         unit.attempts += 1;
         let on_primary = world.snapshot.primary() == Some(held.server);
-        let can_move = self.transaction.is_none() && self.pins.is_empty() && !on_primary;
-        let can_repair = self.transaction.is_none() && stale::may_be(&unit);
+        let stage = match &self.transaction {
+            Transaction::None => Stage::Outside,
+            Transaction::Begun(_) => Stage::Begins,
+            Transaction::Open { .. } | Transaction::Lost { .. } => Stage::Inside,
+        };
+        let can_move = stage != Stage::Inside && self.pins.is_empty() && !on_primary;
+        let can_repair = stage == Stage::Outside && stale::may_be(&unit);
         let answer = match (can_move || can_repair) && open == Open::Complete {
             true => Answer::HeldBack(HeldBack::default()),
             false => Answer::Nothing,
@@ -126,12 +140,12 @@ impl Session {
             began_at: world.now,
             can_move,
             heard_at: None,
-            in_transaction: !self.transaction.is_none(),
+            stage,
         });
         running.arm(world, out);
         match self.untold(&running.held) {
             Some(text) => Self::tune(&mut running, &text, out),
-            None => send(world, &self.transaction, &mut running, out),
+            None => send_first(world, &self.transaction, &mut running, out),
         }
         State::Running(running)
     }
@@ -281,7 +295,8 @@ impl Session {
                 return State::Running(running);
             }
             b'G' => copy_in_begins(&mut running),
-            b'C' => {
+            // What begins the transaction is nothing that the unit has done.
+            b'C' if !matches!(running.expected.front(), Some(Expected::Begin)) => {
                 Self::note_done(&mut running.unit, &frame);
                 self.note_command(&mut running, &frame);
             }
@@ -300,109 +315,7 @@ impl Session {
         State::Running(running)
     }
 
-    /// The server refuses something.
-    fn failed(
-        &mut self,
-        world: &World<'_>,
-        mut running: Box<Running>,
-        frame: Frame,
-        out: &mut Vec<Output>,
-    ) -> State {
-        let view = ErrorView::new(frame.body());
-        if view
-            .severity()
-            .is_some_and(|severity| severity.ends_session())
-        {
-            return self.lost_while_running(world, *running, out);
-        }
-        if running.patience == Patience::Ended {
-            return refuse_and_close(&Refusal::TransactionTimeout, Some(running.held), out);
-        }
-        running.copy = Copy::None;
-        if running.unit.traits.has(Traits::QUERY) && is_not_understood(view) {
-            running.unit.traits.set(Traits::NOT_UNDERSTOOD);
-        }
-        let stale = stale::cause(&running, view);
-        if let Some(statement) = &stale {
-            world.texts.interner.forget(statement);
-        }
-        let retry = match running.answer {
-            Answer::HeldBack(_) if stale.is_some() => {
-                stale::can_repair(&running, view).then_some(RetryCause::StaleStatement)
-            }
-            Answer::HeldBack(_) if running.can_move => retry_cause(view),
-            Answer::HeldBack(_) | Answer::Nothing | Answer::Begun | Answer::Abandoned(_) => None,
-        };
-        let ours = self.skip_to_ready(&mut running, retry.is_some());
-        match retry {
-            Some(cause) => running.answer = Answer::Abandoned(cause),
-            None => give_error(&mut running, frame.bytes, ours, out),
-        }
-        State::Running(running)
-    }
-
-    /// Drops what the server skips after an error. Returns the error of ours that was to be shown
-    /// instead.
-    fn skip_to_ready(&mut self, running: &mut Running, will_retry: bool) -> Option<Bytes> {
-        running.unit.failed = true;
-        let ours = match running.expected.front() {
-            Some(Expected::Failure(bytes)) => Some(bytes.clone()),
-            _ => None,
-        };
-        self.take_back_to_ready(running, will_retry);
-        ours
-    }
-
-    /// Takes back what the server will not answer before its ReadyForQuery, the last first: a
-    /// statement may have made room and come again.
-    fn take_back_to_ready(&mut self, running: &mut Running, will_retry: bool) {
-        let is_ready = |expected: &Expected| matches!(expected, Expected::Ready);
-        let end = running.expected.iter().position(is_ready);
-        let end = end.unwrap_or(running.expected.len());
-        for expected in running.expected.drain(..end).rev() {
-            match will_retry {
-                // The next server is asked to prepare it, and the client keeps its name.
-                true => forget_on_server(&mut running.held.side, &expected),
-                false => self.forget_skipped(&mut running.held.side, &expected),
-            }
-        }
-    }
-
-    /// Takes back what was noted when a message was sent that the server has skipped or refused.
-    pub(super) fn forget_skipped(&mut self, side: &mut ServerSide, expected: &Expected) {
-        if let Expected::Parse(_, name) | Expected::Known(name) = expected {
-            self.names.remove(name);
-        }
-        forget_on_server(side, expected);
-    }
-
-    /// The server is done with a Query, or with everything up to a Sync.
-    fn ready(
-        &mut self,
-        world: &World<'_>,
-        mut running: Box<Running>,
-        frame: &Frame,
-        out: &mut Vec<Output>,
-    ) -> State {
-        let Ok(status) = TransactionStatus::parse(frame.body()) else {
-            return self.lost_while_running(world, *running, out);
-        };
-        let will_retry = matches!(running.answer, Answer::Abandoned(_));
-        self.take_back_to_ready(&mut running, will_retry);
-        running.expected.pop_front();
-        running.copy = Copy::None;
-        if let Answer::Abandoned(cause) = running.answer {
-            return self.try_again(world, *running, cause, out);
-        }
-        let waits = self.waits_after(&running, status == TransactionStatus::Idle);
-        let ready = frame.bytes.clone();
-        if !waits {
-            give(&mut running, ready.clone(), out);
-        }
-        self.finish(world, *running, status, waits.then_some(ready), out)
-    }
-
-    fn finish(
+    pub(super) fn finish(
         &mut self,
         world: &World<'_>,
         running: Running,
@@ -437,7 +350,7 @@ impl Session {
             out.push(Output::Note(Note::SchemaChanged));
         }
         self.follow_channels(&mut unit);
-        self.note_left(&unit, before, out);
+        self.note_left(&unit, &before, out);
         held.side.settings = self.wanted.now().cloned();
         self.spare.keep(unit, expected);
         match untold {
@@ -449,9 +362,29 @@ impl Session {
 
 /// Sends the steps of a running unit that were not sent yet. Those of a unit that may be tried
 /// again stay with it.
-pub(super) fn send(
+fn send(
     world: &World<'_>,
     transaction: &Transaction,
+    running: &mut Running,
+    out: &mut Vec<Output>,
+) {
+    send_behind(world, transaction, None, running, out);
+}
+
+/// The same, when nothing of the unit was sent: behind what begins its transaction.
+pub(super) fn send_first(
+    world: &World<'_>,
+    transaction: &Transaction,
+    running: &mut Running,
+    out: &mut Vec<Output>,
+) {
+    send_behind(world, transaction, transaction.begun(), running, out);
+}
+
+fn send_behind(
+    world: &World<'_>,
+    transaction: &Transaction,
+    begun: Option<&Begun>,
     running: &mut Running,
     out: &mut Vec<Output>,
 ) {
@@ -464,6 +397,9 @@ pub(super) fn send(
         buffer: BytesMut::new(),
         out,
     };
+    if let Some(begun) = begun {
+        sender.begin(begun);
+    }
     for step in &steps {
         sender.step(step);
     }
@@ -472,33 +408,6 @@ pub(super) fn send(
         running.unit.steps = steps;
     }
     give_ours(running, out);
-}
-
-/// Takes back what was noted of the connection when a message was sent that the server has
-/// skipped or refused.
-fn forget_on_server(side: &mut ServerSide, expected: &Expected) {
-    match expected {
-        // A statement without a name is another one than that of the same text that has one.
-        Expected::Parse(_, name) if name.is_empty() => side.unnamed = None,
-        Expected::UnnamedAgain => side.unnamed = None,
-        Expected::Parse(statement, _) | Expected::PrepareAgain(statement) => {
-            side.remove(statement.id);
-        }
-        Expected::CloseOurs(id) => side.insert(*id),
-        Expected::Known(_)
-        | Expected::Probe
-        | Expected::Tuned
-        | Expected::CloseStale
-        | Expected::ParseRaw
-        | Expected::Bind
-        | Expected::DescribeStatement
-        | Expected::DescribePortal
-        | Expected::Execute
-        | Expected::Close
-        | Expected::Ours(_)
-        | Expected::Failure(_)
-        | Expected::Ready => {}
-    }
 }
 
 /// For whom a message of the server is.
@@ -510,8 +419,10 @@ enum Settled {
 /// Matches a message with what was sent.
 fn settle(running: &mut Running, tag: u8) -> Settled {
     let ours = match (running.expected.front(), tag) {
+        (Some(Expected::Begin), b'1' | b'2') => return Settled::NotForClient,
         (Some(Expected::PrepareAgain(_) | Expected::UnnamedAgain | Expected::Probe), b'1')
-        | (Some(Expected::CloseOurs(_) | Expected::CloseStale), b'3') => true,
+        | (Some(Expected::CloseOurs(_) | Expected::CloseStale), b'3')
+        | (Some(Expected::Begin), b'C') => true,
         (Some(Expected::Parse(..) | Expected::ParseRaw), b'1')
         | (Some(Expected::Bind), b'2')
         | (Some(Expected::Close), b'3')

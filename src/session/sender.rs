@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use super::begun::Begun;
 use super::prepared::{Prepared, ServerSide};
 use super::unit::{Expected, Step};
 use super::{Output, reply};
@@ -27,7 +28,7 @@ impl Sender<'_> {
     pub(super) fn step(&mut self, step: &Step) {
         match step {
             Step::Raw { bytes, expect } => {
-                if let Expected::Ready | Expected::ParseRaw = expect {
+                if let Expected::Query | Expected::ParseRaw = expect {
                     // A simple Query drops the unnamed statement, and a Parse replaces it.
                     self.side.unnamed = None;
                 }
@@ -82,7 +83,7 @@ impl Sender<'_> {
             Step::Fail(refusal) => {
                 // The server has to skip to the Sync and to fail its transaction, as it would have
                 // done for the error that we show instead.
-                frontend::parse(&mut self.buffer, b"", UNPARSABLE, &[0, 0]);
+                frontend::parse(&mut self.buffer, b"", UNPARSABLE, &NO_TYPES);
                 self.side.unnamed = None;
                 self.expected
                     .push_back(Expected::Failure(reply::encode_refusal(refusal)));
@@ -94,6 +95,18 @@ impl Sender<'_> {
                 self.expected.push_back(Expected::Ready);
             }
         }
+    }
+
+    /// Begins the client's transaction. A server that refuses it skips what follows: nothing of the
+    /// unit may run outside.
+    pub(super) fn begin(&mut self, begun: &Begun) {
+        for text in begun.texts() {
+            frontend::parse(&mut self.buffer, b"", text, &NO_TYPES);
+            frontend::bind_for(&mut self.buffer, b"", b"", &NOTHING_BOUND);
+            frontend::execute(&mut self.buffer, b"", 0);
+            self.expected.push_back(Expected::Begin);
+        }
+        self.side.unnamed = None;
     }
 
     /// Large pieces go as they are, small ones together.
@@ -168,6 +181,10 @@ impl Sender<'_> {
     }
 }
 
+/// The parameter types of a Parse: none.
+const NO_TYPES: [u8; 2] = [0; 2];
+/// The formats, values and result formats of a Bind: none.
+const NOTHING_BOUND: [u8; 6] = [0; 6];
 /// A statement that no server understands.
 const UNPARSABLE: &[u8] = b"pgherd_refused";
 /// Bytes up to which copying is cheaper than another piece of a write.

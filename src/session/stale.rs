@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use super::Prepared;
-use super::running::Running;
+use super::running::{Running, Stage};
 use super::unit::{Expected, Step, Traits, Unit};
 use crate::wire::{ErrorView, SqlState};
 
@@ -42,7 +42,9 @@ pub(super) fn cause(running: &Running, error: ErrorView<'_>) -> Option<Arc<Prepa
 /// Whether the unit can run again with its stale statement prepared anew.
 pub(super) fn can_repair(running: &Running, error: ErrorView<'_>) -> bool {
     let unit = &running.unit;
-    !running.in_transaction && may_be(unit) && (!is_changed(error) || asks_for_columns(unit))
+    running.stage == Stage::Outside
+        && may_be(unit)
+        && (!is_changed(error) || asks_for_columns(unit))
 }
 
 /// Whether the columns of the statement are others than when it was prepared.

@@ -124,7 +124,7 @@ impl Running {
 }
 
 /// The end of a limit that begins now; zero is none.
-fn after(world: &World<'_>, limit: Duration) -> Option<Instant> {
+pub(super) fn after(world: &World<'_>, limit: Duration) -> Option<Instant> {
     (!limit.is_zero()).then(|| world.now + limit)
 }
 

@@ -9,7 +9,7 @@ use super::again::ATTEMPTS_MAX;
 use super::counted::note_failed;
 use super::machine::{Held, State, release};
 use super::output::RetryCause;
-use super::running::{Running, send};
+use super::running::{Running, send_first};
 use super::unit::{Expected, Traits};
 use super::{Condition, Note, Output, Session, World, reply};
 use crate::wire::ErrorView;
@@ -28,7 +28,8 @@ impl Session {
     /// What a connection has to be told before it gets a unit of this session. One that the session
     /// has already holds what the session wants.
     pub(super) fn untold(&self, held: &Held) -> Option<String> {
-        let is_new = self.transaction.is_none() && self.pins.is_empty();
+        let in_transaction = !self.transaction.is_none() && !self.transaction.is_begun();
+        let is_new = !in_transaction && self.pins.is_empty();
         let differs = is_new && !self.wanted.are_on(held.side.settings.as_ref());
         differs.then(|| self.wanted.told_to(held.side.settings.as_ref()))
     }
@@ -56,7 +57,7 @@ impl Session {
             b'Z' if TransactionStatus::parse(frame.body()) == Ok(TransactionStatus::Idle) => {
                 running.expected.pop_front();
                 running.held.side.settings = self.wanted.now().cloned();
-                send(world, &self.transaction, &mut running, out);
+                send_first(world, &self.transaction, &mut running, out);
                 State::Running(running)
             }
             b'Z' => self.lost_while_running(world, *running, out),
@@ -87,11 +88,12 @@ impl Session {
             out.push(Output::Arm(None));
         }
         self.forget_new(&unit);
+        self.fail_begun();
         note_failed(&frame.bytes, out);
         out.push(Output::ToClient(frame.bytes));
         match unit.traits.has(Traits::COMPLETE) {
             true => {
-                reply::ready(out, self.transaction);
+                reply::ready(out, &self.transaction);
                 self.rest(world, None, out)
             }
             false => State::Draining(None),

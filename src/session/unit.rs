@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::begun::merged;
 use super::channels::Wish;
 use super::echo::Echo;
 use super::pins::{Pin, Pins};
@@ -122,7 +123,12 @@ pub(super) enum Expected {
     Ours(Bytes),
     /// An error, which we replace by this one.
     Failure(Bytes),
-    /// ReadyForQuery.
+    /// ParseComplete, BindComplete and CommandComplete of what begins the client's transaction, for
+    /// which it has its answer already.
+    Begin,
+    /// What a Query or a FunctionCall brings, up to its ReadyForQuery.
+    Query,
+    /// The ReadyForQuery of a Sync.
     Ready,
 }
 
@@ -196,9 +202,10 @@ impl Traits {
     pub(super) const COMPLETE: u16 = 32;
     /// It may drop the prepared statements of the connection.
     pub(super) const DEALLOCATES_ALL: u16 = 64;
-
     /// It calls code of which nothing is known yet: the connection is not for anybody else.
     pub(super) const CALLS_UNJUDGED: u16 = 128;
+    /// It begins, ends or marks a transaction.
+    pub(super) const SHAPES_TRANSACTION: u16 = 256;
     /// More than one statement may run in it.
     pub(super) const SEVERAL: u16 = 512;
     /// It ends a transaction and undoes it.
@@ -309,8 +316,10 @@ impl Unit {
                 });
             }
             Verb::Commit(_) | Verb::Rollback(_) | Verb::PrepareTransaction => self.begun = None,
-            Verb::SetTransaction(_)
-            | Verb::SetSnapshot
+            Verb::SetTransaction(modes) => {
+                self.begun = self.begun.map(|begun| merged(begun, *modes));
+            }
+            Verb::SetSnapshot
             | Verb::SetConstraints
             | Verb::Savepoint(_)
             | Verb::Release(_)
@@ -327,7 +336,7 @@ impl Unit {
             && matches!(
                 last,
                 Step::Raw {
-                    expect: Expected::Ready,
+                    expect: Expected::Query,
                     ..
                 }
             )
@@ -461,8 +470,11 @@ pub(super) fn fold(world: &World<'_>, unit: &mut Unit, facts: &Known<Judgement>)
         Some(_) => judge(facts),
     };
     let carries = judgement.carries;
+    // In a transaction that may write later, a read goes to the primary and is a read all the same.
+    let is_write = judgement.decision.intent == Intent::Write
+        && (unit.begun.is_none() || writes_by_itself(world, facts));
     // Settings that are taken along are nothing that a later read has to see.
-    if judgement.decision.intent == Intent::Write && !carries && !only_shapes_transactions(facts) {
+    if is_write && !carries && !only_shapes_transactions(facts) {
         unit.traits.set(Traits::MAY_WRITE);
     }
     if judgement.notifies {
@@ -480,6 +492,7 @@ pub(super) fn fold(world: &World<'_>, unit: &mut Unit, facts: &Known<Judgement>)
             unit.leaves.insert(Pin::NotUnderstood);
         }
         if let Kind::Transaction(verb) = &statement.kind {
+            unit.traits.set(Traits::SHAPES_TRANSACTION);
             unit.note_verb(verb);
         }
         for effect in &statement.effects {
@@ -506,6 +519,13 @@ pub(super) fn fold(world: &World<'_>, unit: &mut Unit, facts: &Known<Judgement>)
 fn notifies(statement: &Statement) -> bool {
     let calls = |function: &FunctionUse| &*function.name == "pg_notify";
     statement.kind == Kind::Notify || statement.functions.iter().any(calls)
+}
+
+/// Whether a text may write, whatever transaction it runs in.
+fn writes_by_itself(world: &World<'_>, facts: &Known<Judgement>) -> bool {
+    let judge = |facts: &Facts| Judgement::of(world, None, facts);
+    let intent = |judgement: &Judgement| judgement.decision.intent;
+    facts.judged(world.view, judge, intent) == Intent::Write
 }
 
 /// Whether a text does nothing but begin, end and mark transactions.

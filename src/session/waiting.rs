@@ -252,6 +252,7 @@ impl Session {
     ) -> State {
         out.push(Output::Arm(None));
         self.forget_new(&waiting.unit);
+        self.fail_begun();
         let complete = waiting.unit.traits.has(Traits::COMPLETE);
         self.refuse_unit(world, refusal, complete, None, out)
     }
@@ -266,11 +267,12 @@ impl Session {
     ) -> State {
         out.push(Output::Arm(None));
         self.forget_new(&waiting.unit);
+        self.fail_begun();
         note_failed(&message, out);
         out.push(Output::ToClient(message));
         match waiting.unit.traits.has(Traits::COMPLETE) {
             true => {
-                reply::ready(out, self.transaction);
+                reply::ready(out, &self.transaction);
                 self.rest(world, None, out)
             }
             false => State::Draining(None),

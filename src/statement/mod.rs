@@ -36,7 +36,7 @@ pub use facts::{
 };
 pub use functions::{Builtin, Syntax, builtin, syntax, without_catalog};
 pub use known::{Known, View};
-pub use read::{JOINS_MAX, NESTING_MAX, STATEMENTS_MAX, TEXT_BYTES_MAX, TOKENS_MAX};
+pub use read::{JOINS_MAX, NESTING_MAX, STATEMENTS_MAX, TEXT_BYTES_MAX, TOKENS_MAX, first_word_is};
 
 #[cfg(test)]
 mod cases;

@@ -71,6 +71,20 @@ impl Facts {
     }
 }
 
+/// Whether the first word of a text, behind its comments, is this one, given in lower case.
+pub fn first_word_is(text: &[u8], word: &str) -> bool {
+    let lossy = String::from_utf8_lossy(text);
+    let mut lexer = Lexer::new(&lossy);
+    loop {
+        match lexer.next() {
+            Ok(Some(Lexeme::Comment(_))) => {}
+            Ok(Some(Lexeme::Token(token))) if token.is_mark(";") => {}
+            Ok(Some(Lexeme::Token(token))) => return token.is(word),
+            Ok(None) | Err(_) => return false,
+        }
+    }
+}
+
 fn statement_of(text: &str, piece: Piece<'_>) -> Statement {
     let Piece {
         tokens,

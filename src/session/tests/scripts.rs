@@ -51,7 +51,7 @@ use crate::statement::{Catalog, CatalogRows, Persistence, RelationRow, Storage};
 use crate::wire::backend::{Column, Kind, Table};
 use crate::wire::{Limits, Splitter};
 
-const FILES: [(&str, &str); 11] = [
+const FILES: [(&str, &str); 12] = [
     ("simple.txt", include_str!("../testdata/simple.txt")),
     ("extended.txt", include_str!("../testdata/extended.txt")),
     ("copy.txt", include_str!("../testdata/copy.txt")),
@@ -62,6 +62,7 @@ const FILES: [(&str, &str); 11] = [
         "transactions.txt",
         include_str!("../testdata/transactions.txt"),
     ),
+    ("begun.txt", include_str!("../testdata/begun.txt")),
     ("settings.txt", include_str!("../testdata/settings.txt")),
     ("faults.txt", include_str!("../testdata/faults.txt")),
     ("own.txt", include_str!("../testdata/own.txt")),
