@@ -234,6 +234,27 @@ fn the_unnamed_statement_of_another_session_is_nobody_elses() {
 }
 
 #[test]
+fn an_error_in_a_pipeline_of_a_transaction_does_not_wait_for_the_sync() {
+    test(async {
+        let mut raw = shared().await.router.raw().await;
+        raw.query("BEGIN").await;
+        raw.query("CREATE TEMP TABLE once(n text PRIMARY KEY) ON COMMIT DROP")
+            .await;
+        prepared(&mut raw, b"i", "INSERT INTO once VALUES ($1)").await;
+        raw.send(|out| {
+            for value in [b"1", b"2", b"2", b"3"] {
+                run(out, b"i", value);
+            }
+        })
+        .await;
+        assert_eq!(tags(&raw.until(b'E').await), "2C2C2E");
+        raw.send(frontend::sync).await;
+        assert_eq!(tags(&raw.until_ready().await), "Z");
+        raw.query("ROLLBACK").await;
+    });
+}
+
+#[test]
 fn a_name_that_is_taken_is_refused() {
     test(async {
         let mut raw = shared().await.router.raw().await;

@@ -250,6 +250,10 @@ impl Conversation {
                         letters = 0;
                         continue;
                     }
+                    Ok(None) if self.session.wants_pause() => {
+                        self.tell(Input::Pause).await;
+                        continue;
+                    }
                     Ok(None) => return true,
                     Err(error) => self.break_off(&error),
                 }

@@ -6,8 +6,6 @@ use std::sync::Arc;
 use super::listening::Parked;
 use super::local;
 use super::machine::{Held, State, refuse_and_close};
-use super::pins::Pin;
-use super::prepared::is_server_name;
 use super::unit::{Expected, Step, Traits, Unit, fold};
 use super::{Note, Output, Refusal, Session, Transaction, World, reply};
 use bytes::Bytes;
@@ -15,7 +13,7 @@ use bytes::Bytes;
 use crate::policy::{Decision, Intent, Why};
 use crate::wire::backend;
 use crate::wire::frame::{Cut, Frame};
-use crate::wire::frontend::{Bind, Close, Describe, Execute, Parse, Query, What};
+use crate::wire::frontend::{Bind, Describe, Execute, Parse, Query, What};
 use crate::wire::sqlstate::SqlState;
 
 /// What to do after a message was taken in.
@@ -363,64 +361,6 @@ impl Session {
         Ok(())
     }
 
-    fn take_close(&mut self, unit: &mut Unit, frame: &Frame) -> Result<(), Refusal> {
-        let Ok(close) = Close::parse(frame.body()) else {
-            return Err(malformed("Close"));
-        };
-        let ours = match close.what {
-            What::Statement if self.names.get(close.name).is_some() => {
-                self.names.remove(close.name);
-                true
-            }
-            // PostgreSQL does not complain about a name that does not exist. A session that is
-            // pinned may have made this one by SQL.
-            What::Statement => self.pins.is_empty(),
-            What::Portal => self.names.remove_portal(close.name),
-        };
-        if ours || self.transaction.is_lost() {
-            unit.push(Step::Local(reply::message(backend::close_complete)));
-            return Ok(());
-        }
-        self.take_unknown(unit, frame, Expected::Close)
-    }
-
-    /// A message about something that we do not know by name: the server knows it, or says that
-    /// it does not.
-    fn take_unknown(
-        &mut self,
-        unit: &mut Unit,
-        frame: &Frame,
-        expect: Expected,
-    ) -> Result<(), Refusal> {
-        match self.refusal_in_lost_transaction() {
-            Some(refusal) => unit.push(Step::Fail(refusal)),
-            None => unit.push(Step::Raw {
-                bytes: frame.bytes.clone(),
-                expect,
-            }),
-        }
-        Ok(())
-    }
-
-    /// Sees to it that a statement that the session does not have is not another session's of the
-    /// same connection. One without a name that was too long to hold may be the session's own.
-    pub(super) fn hide_others(&self, unit: &mut Unit, name: &[u8]) {
-        let unnamed_is_ours =
-            self.pins.has(Pin::LargeStatement) || unit.leaves.has(Pin::LargeStatement);
-        if self.transaction.is_lost() {
-            // Nothing of it goes to a server.
-        } else if is_server_name(name) {
-            let name = String::from_utf8_lossy(name);
-            unit.push(Step::Fail(Refusal::BadCommand {
-                sqlstate: SqlState::INVALID_SQL_STATEMENT_NAME,
-                message: format!("prepared statement \"{name}\" does not exist"),
-                hint: None,
-            }));
-        } else if name.is_empty() && !unnamed_is_ours {
-            unit.push(Step::DropUnnamed);
-        }
-    }
-
     /// Takes a message into a unit that already runs.
     pub(super) fn take_running(
         &mut self,
@@ -436,6 +376,26 @@ impl Session {
                 unit.push(Step::More(bytes));
                 Ok(())
             }
+        }
+    }
+
+    /// What was gathered for a connection that is there already need not wait for its end: a server
+    /// tells of an error in the middle at once.
+    pub(super) fn pass_on(
+        &mut self,
+        world: &World<'_>,
+        state: State,
+        out: &mut Vec<Output>,
+    ) -> State {
+        match state {
+            State::Gathering(unit, held @ Some(_)) => self.dispatch(world, unit, held, out),
+            other @ (State::Gathering(_, None)
+            | State::Resting(_)
+            | State::Waiting(_)
+            | State::Subscribing(_)
+            | State::Running(_)
+            | State::Draining(_)
+            | State::Closed) => other,
         }
     }
 

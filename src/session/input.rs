@@ -55,6 +55,9 @@ impl std::fmt::Debug for World<'_> {
 pub enum Input {
     /// The client sent this.
     Client(Cut),
+    /// The client has sent no more for now, in the middle of a unit that has its server already.
+    /// Told when the session [asks](super::Session::wants_pause) for it.
+    Pause,
     /// The server that is leased sent this.
     Server(Cut),
     /// The lease that was asked for.

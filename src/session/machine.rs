@@ -20,7 +20,7 @@ use super::running::Running;
 use super::settings::Settings;
 use super::spare::Spare;
 use super::transaction::Transaction;
-use super::unit::Unit;
+use super::unit::{Traits, Unit};
 use super::waiting::Waiting;
 use super::{Condition, Input, Note, Output, Refusal, World, reply};
 use crate::cluster::{Epoch, ServerId};
@@ -154,6 +154,11 @@ impl Session {
         }
     }
 
+    /// Whether the session has something to do when the client sends no more for now.
+    pub fn wants_pause(&self) -> bool {
+        matches!(&self.state, State::Gathering(unit, Some(_)) if unit.traits.has(Traits::NEEDS_SERVER))
+    }
+
     /// Whether the session is between two units and holds no connection.
     pub fn is_idle(&self) -> bool {
         matches!(self.state, State::Resting(None))
@@ -234,6 +239,7 @@ impl Session {
             Input::ClientGone => self.client_gone(state, out),
             Input::SnapshotChanged => self.look_around(world, state, out),
             Input::Cancel => self.canceled(world, state, out),
+            Input::Pause => self.pass_on(world, state, out),
             Input::Timer => self.handle_timer(world, state, out),
             Input::Drain => self.handle_drain(world, state, out),
         };

@@ -13,6 +13,7 @@ mod counted;
 mod door;
 mod echo;
 mod follow;
+mod foreign;
 mod gather;
 mod given_up;
 mod heads;

@@ -105,6 +105,8 @@ enum Move {
     Lost,
     Cluster(usize),
     Wait(u64),
+    /// The client sends no more for now.
+    Pause,
     Drain,
 }
 
@@ -120,6 +122,7 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         1 => Just(Move::Lost),
         1 => (0..CLUSTERS.len()).prop_map(Move::Cluster),
         1 => (0..2000_u64).prop_map(Move::Wait),
+        4 => Just(Move::Pause),
         1 => Just(Move::Drain),
     ];
     proptest::collection::vec(one, 1..120)
@@ -253,7 +256,8 @@ impl Room {
                 self.tell(Input::Notified(frame.freeze()));
                 self.tell(Input::Missed(Missed::Connection));
             }
-            Move::Subscribed(_) | Move::Heard => {}
+            Move::Pause if self.session.wants_pause() => self.tell(Input::Pause),
+            Move::Subscribed(_) | Move::Heard | Move::Pause => {}
             Move::Server(what) if self.lent.is_some() => {
                 words::write_server(&mut self.server_input, &SERVER[what].replace('…', &long));
             }

@@ -213,6 +213,10 @@ impl Stage {
                 sample.asked_at = self.now;
             }
             ["wait", time] => self.wait(duration(time)),
+            ["paused"] => {
+                assert!(self.session.wants_pause(), "nothing to do in a pause");
+                self.tell(Input::Pause);
+            }
             ["drain"] => self.tell(Input::Drain),
             ["cancelled"] => self.tell(Input::Cancel),
             ["subscribed" | "refused" | "missed", how @ ..] => self.listener_says(order, how),
