@@ -49,6 +49,7 @@ mod with_postgres {
     mod sisters;
     mod sockets;
     mod stop;
+    mod takeover;
     mod tls;
     mod tls_servers;
     mod verifiers;

@@ -6,6 +6,9 @@
 )]
 
 mod console;
+mod doors;
+mod estate;
+mod handover;
 mod journal;
 mod reload;
 mod watch;
@@ -18,15 +21,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch as news};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tracing::info;
 
+use doors::{Door, Doors};
+use estate::Estate;
+pub use handover::{Inherited, TakeoverError};
 use reload::Parts;
 pub use reload::{ConfigSource, Reloader};
 
-use crate::cluster::Address;
+use crate::cluster::{Address, ServerState};
 use crate::config::Config;
 use crate::coordination::{StateError, StateFile};
 use crate::monitor::{self, CatalogStore, MonitorHandle, MonitorSettings};
@@ -59,7 +65,9 @@ pub struct App {
     accepting: JoinSet<()>,
     serving: JoinSet<()>,
     stop_accepting: Arc<Notify>,
+    stop_http: Arc<Notify>,
     stop_serving: Arc<Notify>,
+    handed_over: news::Receiver<bool>,
 }
 
 /// Why a router could not start.
@@ -83,6 +91,9 @@ pub enum AppError {
         #[source]
         cause: io::Error,
     },
+    /// The process that runs did not hand over.
+    #[error(transparent)]
+    Takeover(#[from] TakeoverError),
     /// What the last run remembered cannot be read.
     #[error("could not read the state of the last run")]
     State(#[from] StateError),
@@ -95,6 +106,9 @@ pub enum AppError {
         #[source]
         cause: io::Error,
     },
+    /// The process has no descriptor left for what it would hand over.
+    #[error("no descriptors for a later restart")]
+    Spares(#[source] io::Error),
     /// The operating system has no random bytes.
     #[error("no random bytes")]
     Entropy(#[source] io::Error),
@@ -108,21 +122,27 @@ impl App {
     ///
     /// When a listener cannot be opened, or the state of the last run cannot be read.
     pub async fn start(config: Config, source: ConfigSource) -> Result<Self, AppError> {
+        Self::start_with(config, source, Inherited::default()).await
+    }
+
+    /// The same, with what another process has handed over.
+    ///
+    /// # Errors
+    ///
+    /// As [`App::start`], and when the other process keeps the right to promote.
+    pub async fn start_with(
+        config: Config,
+        source: ConfigSource,
+        mut inherited: Inherited,
+    ) -> Result<Self, AppError> {
         let moment = Moment {
             now: clock::now(),
             wall: clock::wall(),
         };
         let servers = config.cluster.hosts.len();
         let telemetry = Arc::new(Telemetry::new(&config.cluster.name, servers, moment));
-        let mut listeners = Vec::new();
-        for address in &config.listen.postgres {
-            listeners.push(open(address).await?);
-        }
-        let door = open_unix(&config, &listeners)?;
-        let http = match &config.listen.http {
-            Some(address) => Some(open(address).await?),
-            None => None,
-        };
+        let doors = Doors::open(&config, &mut inherited).await?;
+        inherited.take_authority().await?;
         let tls = ControlTls::new(config.upstream.tls.clone());
         let settings = monitor_settings(&config, tls.clone());
         let monitor = start_monitor(&config, settings.clone(), &telemetry)?;
@@ -156,47 +176,95 @@ impl App {
             tls,
         });
         cell.fill(&proxy);
-        let mut app = Self {
-            addresses: listeners
-                .iter()
-                .filter_map(|(_, address)| *address)
-                .collect(),
-            unix_socket: door.as_ref().map(|door| door.path().to_owned()),
-            http: http.as_ref().and_then(|(_, address)| *address),
-            monitor,
-            telemetry,
-            reloader,
-            proxy,
-            catalogs,
-            accepting: JoinSet::new(),
-            serving: JoinSet::new(),
-            stop_accepting: Arc::default(),
-            stop_serving: Arc::default(),
-        };
-        app.spawn(doors(listeners, door), http, sources, upstreams);
+        if inherited.is_from_another() {
+            // The other one accepts clients until then, and knows the servers.
+            first_look(&monitor).await;
+        }
+        proxy.follow_on(std::mem::take(&mut inherited.cancels));
+        let claims = doors.claims();
+        let app = Self::assemble(
+            doors,
+            sources,
+            Assembled {
+                monitor,
+                telemetry,
+                reloader,
+                proxy,
+                catalogs,
+                upstreams,
+            },
+        )?;
+        inherited.tell_serving().await;
+        claims.into_iter().for_each(net::FileClaim::take);
         Ok(app)
     }
 
-    /// Starts the tasks. Each of them ends by one of the two stops.
+    fn assemble(
+        doors: Doors,
+        sources: admin::ConsoleSources,
+        parts: Assembled,
+    ) -> Result<Self, AppError> {
+        let (over, handed_over) = news::channel(false);
+        let mut app = Self {
+            addresses: doors
+                .clients
+                .iter()
+                .filter_map(|door| door.address)
+                .collect(),
+            unix_socket: doors.unix.as_ref().map(|door| door.path().to_owned()),
+            http: doors.http.as_ref().and_then(|door| door.address),
+            monitor: parts.monitor,
+            telemetry: parts.telemetry,
+            reloader: parts.reloader,
+            proxy: parts.proxy,
+            catalogs: parts.catalogs,
+            accepting: JoinSet::new(),
+            serving: JoinSet::new(),
+            stop_accepting: Arc::default(),
+            stop_http: Arc::default(),
+            stop_serving: Arc::default(),
+            handed_over,
+        };
+        app.spawn(doors, sources, parts.upstreams, over)?;
+        Ok(app)
+    }
+
+    /// Starts the tasks. Each of them ends by one of the three stops.
     fn spawn(
         &mut self,
-        doors: Vec<net::Listener>,
-        http: Option<Listener>,
+        doors: Doors,
         sources: admin::ConsoleSources,
         upstreams: Arc<Pools>,
-    ) {
-        for door in doors {
+        over: news::Sender<bool>,
+    ) -> Result<(), AppError> {
+        let spares = match &doors.restart {
+            Some(_) => doors.spares().map_err(AppError::Spares)?,
+            None => Vec::new(),
+        };
+        let tcp = doors.clients.into_iter().map(tcp_door);
+        for door in tcp.chain(doors.unix.map(net::Listener::Unix)) {
             let stop = notified(&self.stop_accepting);
             self.accepting
                 .spawn(proxy::serve(Arc::clone(&self.proxy), door, stop));
         }
-        if let Some((listener, _)) = http {
-            let stop = notified(&self.stop_serving);
+        if let Some(Door { listener, .. }) = doors.http {
+            let stop = notified(&self.stop_http);
             self.serving.spawn(async move {
                 if let Err(error) = admin::serve(listener, sources, stop).await {
                     tracing::error!(error = %error, "the HTTP server ended");
                 }
             });
+        }
+        if let Some(door) = doors.restart {
+            let estate = Estate {
+                door,
+                spares,
+                proxy: Arc::clone(&self.proxy),
+                monitor: self.monitor.clone(),
+            };
+            let leaving = leave_to(estate, notified(&self.stop_accepting), over);
+            self.serving
+                .spawn(until(notified(&self.stop_serving), leaving));
         }
         let changes = watch::follow(
             self.monitor.clone(),
@@ -213,6 +281,7 @@ impl App {
         );
         self.serving
             .spawn(until(notified(&self.stop_serving), upkeep));
+        Ok(())
     }
 
     /// Waits until writes can be sent somewhere, or the limit has passed. True when they can.
@@ -231,6 +300,17 @@ impl App {
     /// known.
     pub async fn asked_to_stop(&self, known: Option<Shutdown>) -> Shutdown {
         self.proxy.asked_to_stop(known).await
+    }
+
+    /// Waits until another process has taken over: it has what we listened on, and this one is to
+    /// end when its clients have left.
+    pub async fn handed_over(&self) {
+        let mut news = self.handed_over.clone();
+        if news.wait_for(|is_over| *is_over).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        // Whoever asks for our health is to ask the other.
+        self.stop_http.notify_one();
     }
 
     /// Takes no new clients, and waits until those that are there have left. May be dropped, and
@@ -273,6 +353,7 @@ impl App {
             self.accepting.shutdown().await;
         }
         self.proxy.stop_listening();
+        self.stop_http.notify_one();
         self.stop_serving.notify_waiters();
         self.serving.shutdown().await;
         self.catalogs.shutdown().await;
@@ -289,49 +370,42 @@ impl fmt::Debug for App {
     }
 }
 
-type Listener = (tokio::net::TcpListener, Option<SocketAddr>);
-
-/// Opens a listener. A name is looked up; all its addresses are tried.
-async fn open(address: &Address) -> Result<Listener, AppError> {
-    let failed = |cause| AppError::Listen {
-        address: address.clone(),
-        cause,
-    };
-    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    let found = tokio::net::lookup_host((address.host.as_str(), address.port)).await;
-    for candidate in found.map_err(failed)? {
-        match net::listen(candidate) {
-            Ok(listener) => {
-                let bound = listener.local_addr().ok();
-                return Ok((listener, bound));
-            }
-            Err(error) => last = error,
+/// Waits until each server has been seen or found silent, and one is the primary; not for ever.
+async fn first_look(monitor: &MonitorHandle) {
+    let deadline = Instant::now() + FIRST_LOOK;
+    loop {
+        let snapshot = monitor.snapshot.load();
+        let mut servers = snapshot.servers.iter();
+        let is_seen = servers.all(|server| server.state != ServerState::Unknown);
+        if (is_seen && snapshot.primary().is_some()) || Instant::now() >= deadline {
+            return;
         }
+        drop(snapshot);
+        sleep(READY_POLL).await;
     }
-    Err(failed(last))
 }
 
-/// All that clients come in by.
-fn doors(listeners: Vec<Listener>, unix: Option<net::UnixDoor>) -> Vec<net::Listener> {
-    let tcp = listeners
-        .into_iter()
-        .map(|(listener, _)| net::Listener::Tcp(listener));
-    tcp.chain(unix.map(net::Listener::Unix)).collect()
+/// What the tasks share.
+struct Assembled {
+    monitor: MonitorHandle,
+    telemetry: Arc<Telemetry>,
+    reloader: Arc<Reloader>,
+    proxy: Arc<Proxy>,
+    catalogs: Arc<CatalogStore>,
+    upstreams: Arc<Pools>,
 }
 
-/// Opens the Unix socket, if there is to be one. It is named by the port of the first listener.
-fn open_unix(config: &Config, listeners: &[Listener]) -> Result<Option<net::UnixDoor>, AppError> {
-    let Some((directory, mode)) = &config.listen.unix_socket else {
-        return Ok(None);
-    };
-    let port = listeners
-        .iter()
-        .find_map(|(_, bound)| Some(bound.as_ref()?.port()));
-    let path = net::socket_path(directory, port.unwrap_or_default());
-    match net::listen_unix(&path, *mode) {
-        Ok(door) => Ok(Some(door)),
-        Err(cause) => Err(AppError::ListenUnix { path, cause }),
+fn tcp_door(door: Door) -> net::Listener {
+    net::Listener::Tcp(door.listener)
+}
+
+/// Hands over to another process when one comes, and answers cancels for the sessions that stay.
+async fn leave_to(estate: Estate, stop: impl Future<Output = ()>, over: news::Sender<bool>) {
+    let mut cancels = JoinSet::new();
+    if estate.hand_over(stop, &mut cancels).await {
+        over.send_replace(true);
     }
+    while cancels.join_next().await.is_some() {}
 }
 
 fn start_monitor(
@@ -432,6 +506,8 @@ async fn until(stop: impl Future<Output = ()>, task: impl Future<Output = ()>) {
 
 /// Counted once for the whole program: the texts of a busy application fit many times.
 const FACTS_BYTES: u64 = 64 << 20;
+/// How long a process that takes over looks at its servers before it accepts clients.
+const FIRST_LOOK: Duration = Duration::from_secs(5);
 const READY_POLL: Duration = Duration::from_millis(10);
 /// How long a session that was told to end may take to tell its client.
 const KILL_GRACE: Duration = Duration::from_secs(2);

@@ -63,6 +63,10 @@ pub struct RunArgs {
     /// Where the configuration comes from.
     #[command(flatten)]
     pub config: ConfigArgs,
+    /// Take over from the process that runs, by its restart.socket, and have it end when its
+    /// clients have left
+    #[arg(short = 'R', long, visible_alias = "reboot")]
+    pub takeover: bool,
 }
 
 /// The arguments of `demo`.

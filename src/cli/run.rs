@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::{Outcome, RunArgs};
-use crate::app::{App, ConfigSource};
+use crate::app::{App, AppError, ConfigSource, Inherited};
 use crate::config::{self, Config, Environment, LogFormat};
 use crate::proxy::Shutdown;
 use crate::telemetry::log;
@@ -66,7 +66,7 @@ pub async fn run(
     };
     // Names are looked up meanwhile, which can take long.
     let started = tokio::select! {
-        started = Box::pin(App::start(config, source)) => started,
+        started = Box::pin(start(args.takeover, config, source)) => started,
         _ = stop.told() => return Ok(Outcome::Fine),
     };
     let app = match started {
@@ -88,9 +88,17 @@ pub async fn run(
     Ok(Outcome::Fine)
 }
 
+async fn start(takes_over: bool, config: Config, source: ConfigSource) -> Result<App, AppError> {
+    let inherited = match takes_over {
+        true => Inherited::ask(config.restart_socket.as_deref()).await?,
+        false => Inherited::default(),
+    };
+    App::start_with(config, source, inherited).await
+}
+
 /// Waits until it is told to stop, and does.
 async fn wait_and_stop(app: App, stop: &mut Stop, hangup: &mut Signal) {
-    let mut how = wait_for_the_end(&app, stop, hangup).await;
+    let (mut how, is_told) = wait_for_the_end(&app, stop, hangup).await;
     if how == Shutdown::WaitForClients {
         how = tokio::select! {
             () = app.wait_for_clients() => Shutdown::WaitForServers,
@@ -99,7 +107,10 @@ async fn wait_and_stop(app: App, stop: &mut Stop, hangup: &mut Signal) {
                 Shutdown::WaitForServers
             }
             less = app.asked_to_stop(Some(how)) => less,
-            _ = stop.told() => told_again(),
+            told = stop.told() => match told {
+                Told::Terminate | Told::Interrupt if !is_told => Shutdown::WaitForServers,
+                Told::Terminate | Told::Interrupt | Told::Quit => told_again(),
+            },
         };
     }
     let limit = app.reloader.config().shutdown.transactions;
@@ -152,19 +163,22 @@ impl Stop {
     }
 }
 
-/// Waits until it is told to stop; SIGHUP reloads the configuration meanwhile.
-async fn wait_for_the_end(app: &App, stop: &mut Stop, hangup: &mut Signal) -> Shutdown {
+/// Waits until it is told to stop, or another process has taken over; SIGHUP reloads the
+/// configuration meanwhile. Tells how to stop, and whether somebody said so.
+async fn wait_for_the_end(app: &App, stop: &mut Stop, hangup: &mut Signal) -> (Shutdown, bool) {
     loop {
         tokio::select! {
             told = stop.told() => {
                 let waits = app.reloader.config().shutdown.sigterm_waits_for_clients;
-                return match told {
+                let how = match told {
                     Told::Terminate if waits => Shutdown::WaitForClients,
                     Told::Terminate | Told::Interrupt => Shutdown::WaitForServers,
                     Told::Quit => Shutdown::Now,
                 };
+                return (how, true);
             }
-            how = app.asked_to_stop(None) => return how,
+            how = app.asked_to_stop(None) => return (how, true),
+            () = app.handed_over() => return (Shutdown::WaitForClients, false),
             // What came of it is in the log.
             _ = hangup.recv() => drop(app.reloader.reload()),
         }

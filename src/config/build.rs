@@ -109,6 +109,7 @@ impl<'a> Builder<'a> {
                 clients: self.time("shutdown.clients"),
                 sigterm_waits_for_clients: self.word("shutdown.sigterm") == "wait_for_clients",
             },
+            restart_socket: self.path("restart.socket"),
             log: self.log(),
             state_dir: self.path("state.dir"),
             limits: Limits {

@@ -36,6 +36,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// How the router stops.
     pub shutdown: ShutdownConfig,
+    /// Where another process takes over; `None` when none can.
+    pub restart_socket: Option<PathBuf>,
     /// What is logged, and how.
     pub log: LogConfig,
     /// Where decisions are remembered; `None` keeps nothing.

@@ -438,6 +438,15 @@ const PROGRAM: &[Setting] = &[
          transactions; `wait_for_clients`, as PgBouncer does, when it leaves by itself.",
     ),
     row(
+        "restart.socket",
+        Kind::Text,
+        "",
+        Restart,
+        "The file of a Unix socket by which a new process takes over from this one with \
+         `pgherd run --takeover`, without a connection being refused. Only our own user, and root, \
+         may use it. `\"\"` makes none.",
+    ),
+    row(
         "log.format",
         Kind::Choice(&["auto", "text", "json"]),
         "auto",

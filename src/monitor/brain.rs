@@ -1,6 +1,7 @@
 //! The task that owns the supervisor: events in, snapshot and actions out.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, Notify, mpsc, watch};
@@ -8,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
 use super::actions::{self, Site};
+use super::authority::{self, Ask, Authority};
 use super::events::{Journal, MonitorEvent, Recorded};
 use super::handle::MonitorHandle;
 use super::prober::{self, Pace, Prober};
@@ -27,6 +29,9 @@ struct Brain {
     ask_now: Arc<Vec<Arc<Notify>>>,
     events: mpsc::Sender<Event>,
     keeper: mpsc::Sender<Remembered>,
+    /// Memories that are not on disk yet.
+    unwritten: Arc<AtomicUsize>,
+    authority: Authority,
     journal: Arc<Journal>,
     tasks: JoinSet<()>,
 }
@@ -57,7 +62,9 @@ pub(super) fn start(deps: Deps) -> MonitorHandle {
         }));
     }
     let (keeper, memories) = mpsc::channel(MEMORIES_MAX);
-    tasks.spawn(run_keeper(keep, memories, events.clone()));
+    let unwritten = Arc::<AtomicUsize>::default();
+    let written = Arc::clone(&unwritten);
+    tasks.spawn(run_keeper(keep, memories, written, events.clone()));
     let supervisor = Supervisor::new(&servers, rules, remembered.as_ref(), clock::now());
     let snapshot = Arc::new(ArcSwap::from_pointee(supervisor.snapshot()));
     let (version, changes) = watch::channel(0);
@@ -73,16 +80,20 @@ pub(super) fn start(deps: Deps) -> MonitorHandle {
         ask_now: Arc::clone(&ask_now),
         events: events.clone(),
         keeper,
+        unwritten,
+        authority: Authority::Ours,
         journal: Arc::clone(&journal),
         tasks,
     };
-    let task = tokio::spawn(brain.run(inbox, Arc::clone(&stop)));
+    let (asks, asked) = mpsc::channel(authority::ASKS_MAX);
+    let task = tokio::spawn(brain.run(inbox, asked, Arc::clone(&stop)));
     MonitorHandle {
         snapshot,
         changes,
         events,
         ask_now,
         journal,
+        asks,
         stop,
         brain: Arc::new(Mutex::new(Some(task))),
     }
@@ -92,12 +103,14 @@ pub(super) fn start(deps: Deps) -> MonitorHandle {
 async fn run_keeper(
     keep: Keep,
     mut memories: mpsc::Receiver<Remembered>,
+    unwritten: Arc<AtomicUsize>,
     events: mpsc::Sender<Event>,
 ) {
     while let Some(memory) = memories.recv().await {
         let is_decision = memory.decision.is_some();
         let keep = Arc::clone(&keep);
         let kept = tokio::task::spawn_blocking(move || keep(&memory)).await;
+        unwritten.fetch_sub(1, Ordering::AcqRel);
         let kept = match kept {
             Ok(Ok(())) => true,
             Ok(Err(error)) => {
@@ -121,11 +134,20 @@ async fn run_keeper(
 }
 
 impl Brain {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Event>, stop: Arc<Notify>) {
+    async fn run(
+        mut self,
+        mut inbox: mpsc::Receiver<Event>,
+        mut asked: mpsc::Receiver<Ask>,
+        stop: Arc<Notify>,
+    ) {
         loop {
             let deadline = self.supervisor.next_deadline();
             let event = tokio::select! {
                 () = stop.notified() => break,
+                Some(ask) = asked.recv() => {
+                    self.answer(ask);
+                    continue;
+                }
                 event = inbox.recv() => match event {
                     Some(event) => event,
                     None => break,
@@ -139,6 +161,10 @@ impl Brain {
     }
 
     fn step(&mut self, event: Event) {
+        let event = match event {
+            Event::RulesChanged(rules) => Event::RulesChanged(self.authority.limit(rules)),
+            other => other,
+        };
         let before = self.supervisor.stage();
         let actions = self.supervisor.step(clock::now(), event);
         let after = self.supervisor.stage();
@@ -154,6 +180,26 @@ impl Brain {
             .send_if_modified(|old| std::mem::replace(old, pace) != pace);
         for action in actions {
             self.act(action);
+        }
+    }
+
+    /// Gives the right to promote away, or takes it back. Between two steps: nothing is decided
+    /// meanwhile.
+    fn answer(&mut self, ask: Ask) {
+        let rules = self.supervisor.rules().clone();
+        let told = match ask.wanted {
+            Authority::Given(_) => {
+                let idle = self.unwritten.load(Ordering::Acquire) == 0;
+                authority::may_give(self.supervisor.stage(), idle)
+            }
+            Authority::Ours => Ok(()),
+        };
+        if told.is_ok() {
+            let rules = self.authority.change(ask.wanted, rules);
+            self.step(Event::RulesChanged(rules));
+        }
+        if ask.answer.send(told).is_err() {
+            tracing::debug!("nobody waits for who may promote");
         }
     }
 
@@ -261,8 +307,14 @@ impl Brain {
 
     /// A disk so slow that memories pile up counts as one that cannot write.
     fn record(&self, memory: Remembered) {
+        if matches!(self.authority, Authority::Given(_)) {
+            // The file is another's now.
+            return;
+        }
         let is_decision = memory.decision.is_some();
+        self.unwritten.fetch_add(1, Ordering::AcqRel);
         if let Err(error) = self.keeper.try_send(memory) {
+            self.unwritten.fetch_sub(1, Ordering::AcqRel);
             tracing::error!(%error, "the state file's writer does not keep up");
             let failed = Event::Done(Outcome::NotRecorded);
             if is_decision && self.events.try_send(failed).is_err() {

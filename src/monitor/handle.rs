@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Mutex, Notify, mpsc, watch};
+use tokio::sync::{Mutex, Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use super::authority::{Ask, Authority, AuthorityError};
 use super::events::{Journal, MonitorEvent, Recorded};
 use crate::clock;
 use crate::cluster::{ServerId, Snapshot};
@@ -37,6 +38,7 @@ pub struct MonitorHandle {
     pub(super) events: mpsc::Sender<Event>,
     pub(super) ask_now: Arc<Vec<Arc<Notify>>>,
     pub(super) journal: Arc<Journal>,
+    pub(super) asks: mpsc::Sender<Ask>,
     pub(super) stop: Arc<Notify>,
     pub(super) brain: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
@@ -92,6 +94,32 @@ impl MonitorHandle {
         let place = self.events.try_reserve().map_err(|_full| MonitorBusy)?;
         place.send(Event::Operator(operator));
         Ok(())
+    }
+
+    /// Gives the right to promote to another process: from here on this one observes, and writes no
+    /// state.
+    ///
+    /// # Errors
+    ///
+    /// When it is in the middle of something; then nothing has changed.
+    pub async fn give_authority(&self) -> Result<(), AuthorityError> {
+        self.ask(Authority::Given(None)).await
+    }
+
+    /// Takes the right to promote back: the other process is gone.
+    ///
+    /// # Errors
+    ///
+    /// When the monitor has stopped.
+    pub async fn take_authority(&self) -> Result<(), AuthorityError> {
+        self.ask(Authority::Ours).await
+    }
+
+    async fn ask(&self, wanted: Authority) -> Result<(), AuthorityError> {
+        let (answer, told) = oneshot::channel();
+        let asked = self.asks.send(Ask { wanted, answer }).await;
+        asked.map_err(|_stopped| AuthorityError::Stopped)?;
+        told.await.unwrap_or(Err(AuthorityError::Stopped))
     }
 
     /// Stops all its tasks and waits for them.

@@ -15,6 +15,7 @@ mod catalogs;
 pub use catalog::read_catalog;
 pub use catalogs::CatalogStore;
 mod actions;
+mod authority;
 mod brain;
 mod connect;
 mod conninfo;
@@ -30,6 +31,7 @@ use crate::policy::{Configured, Remembered, Rules};
 use crate::telemetry::Telemetry;
 use crate::upstream::ControlTls;
 
+pub use authority::AuthorityError;
 pub use events::{MonitorEvent, Recorded};
 pub use handle::{MonitorBusy, MonitorHandle, PlaceForRules};
 

@@ -2,6 +2,9 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
@@ -70,6 +73,57 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
+}
+
+/// A second hold on a listening socket, to be given to another process. The queue of those who
+/// wait at it lives as long as anybody holds it.
+#[derive(Debug)]
+pub struct Spare {
+    socket: OwnedFd,
+    /// Of a Unix socket: whether its file stays when we close.
+    pub(super) file_stays: Option<Arc<AtomicBool>>,
+}
+
+impl Spare {
+    /// Of a TCP listener.
+    ///
+    /// # Errors
+    ///
+    /// When the process has no descriptor left.
+    pub fn of_tcp(listener: &TcpListener) -> io::Result<Self> {
+        Self::of(listener, None)
+    }
+
+    pub(super) fn of(socket: impl AsFd, file: Option<Arc<AtomicBool>>) -> io::Result<Self> {
+        Ok(Self {
+            socket: socket.as_fd().try_clone_to_owned()?,
+            file_stays: file,
+        })
+    }
+
+    /// The socket, to be sent.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// The socket is another's now: its file stays when we close it.
+    pub fn given_away(self) {
+        if let Some(stays) = &self.file_stays {
+            stays.store(true, Ordering::Release);
+        }
+    }
+}
+
+/// A TCP listener that another process has opened.
+///
+/// # Errors
+///
+/// When it is none.
+pub fn inherit(socket: OwnedFd) -> io::Result<TcpListener> {
+    let listener = std::net::TcpListener::from(socket);
+    listener.set_nonblocking(true)?;
+    listener.local_addr()?;
+    TcpListener::from_std(listener)
 }
 
 /// Sets the options of a connected socket: no delay of small writes, and the two time-outs by

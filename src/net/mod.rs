@@ -8,16 +8,20 @@
 )]
 
 mod connect;
+mod line;
 mod listen;
 mod stream;
 mod tls;
 mod unix;
 
 pub use connect::connect;
-pub use listen::{Caller, Listener, listen, tune};
+pub use line::Line;
+pub use listen::{Caller, Listener, Spare, inherit, listen, tune};
 pub use stream::{Idle, Stream};
 pub use tls::{
     AcceptorFiles, ConnectorFiles, Encrypted, PeerCertificate, TlsAcceptor, TlsConnector, TlsError,
     TlsFile, TlsMode, TlsStart, end_point, server_name,
 };
-pub use unix::{UnixDoor, listen_unix, socket_path, user_name};
+pub use unix::{
+    FileClaim, UnixDoor, connect_unix, inherit_unix, listen_unix, socket_path, user_name,
+};

@@ -213,13 +213,22 @@ impl Proxy {
             pid: Peers::as_made(key.pid),
             secret: key.secret.clone(),
         };
-        let Some(slot) = self.state.cancels.find(&made) else {
-            return self.pass_on(key).await;
+        if !self.cancel_own(&made).await {
+            self.pass_back(key).await;
+            self.pass_on(key).await;
+        }
+    }
+
+    /// Cancels what a session of this process does; false when none has this key.
+    pub(super) async fn cancel_own(&self, key: &CancelKey) -> bool {
+        let Some(slot) = self.state.cancels.find(key) else {
+            return false;
         };
         match slot.begin() {
             Some(flight) => flight.fly(self).await,
             None => slot.ring(),
         }
+        true
     }
 }
 

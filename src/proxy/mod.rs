@@ -11,6 +11,7 @@ mod accept;
 mod cancel;
 mod doorbell;
 mod drive;
+mod forebear;
 mod greeting;
 mod lease;
 mod lent;
@@ -33,6 +34,7 @@ mod tunnel;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -41,6 +43,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Semaphore;
 
 pub use accept::serve;
+pub use forebear::serve_cancels;
 pub use listeners::{ChannelView, ListenerView};
 pub use orders::Order;
 pub use shutdown::Shutdown;
@@ -147,6 +150,8 @@ pub struct Shared {
     cancels: cancel::CancelKeys,
     /// Places for cancels of sessions of other routers.
     passing_on: Semaphore,
+    /// Where the processes that this one follows take cancels for the sessions that they keep.
+    forebears: Mutex<Vec<PathBuf>>,
     /// Connections lent, by server.
     busy: Vec<AtomicU32>,
     next_client: AtomicU64,
@@ -176,6 +181,7 @@ impl Shared {
             bells: doorbell::Doorbells::default(),
             cancels: cancel::CancelKeys::default(),
             passing_on: Semaphore::new(sister::AT_ONCE_MAX),
+            forebears: Mutex::default(),
             busy: (0..servers).map(|_| AtomicU32::new(0)).collect(),
             next_client: AtomicU64::new(1),
             draining: AtomicBool::new(false),

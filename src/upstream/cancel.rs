@@ -59,6 +59,21 @@ pub async fn cancel_at(
         .unwrap_or(Err(ConnectError::TimedOut))
 }
 
+/// The same by a connection that is there.
+///
+/// # Errors
+///
+/// When the other end did not close within `limit`.
+pub async fn cancel_by(
+    stream: Stream,
+    key: &CancelKey,
+    limit: Duration,
+) -> Result<(), ConnectError> {
+    timeout(limit, send(stream, key))
+        .await
+        .unwrap_or(Err(ConnectError::TimedOut))
+}
+
 async fn send(mut stream: Stream, key: &CancelKey) -> Result<(), ConnectError> {
     let mut out = BytesMut::new();
     frontend::cancel_request(&mut out, key);

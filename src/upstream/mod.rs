@@ -36,7 +36,7 @@ mod verifiers;
 #[cfg(test)]
 mod tests;
 
-pub use cancel::cancel_at;
+pub use cancel::{cancel_at, cancel_by};
 pub use connection::Connection;
 pub use control::{ControlConnection, ControlStream, ControlTls, InForce, tls_failure};
 pub use direct::Direct;
